@@ -1,0 +1,98 @@
+//! What one side of a link brings along: its handle of the region, its ledger, and how it sleeps and wakes.
+
+use core::fmt;
+
+use crate::layout::At;
+use crate::ledger::{HasLedger, LedgerRef};
+use crate::region::{InRegion, Region};
+
+/// A member of a session or hub. In a session A is 0 and B is 1; in a hub the host is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerId(pub u16);
+
+/// How an endpoint sleeps when it has nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SleepKind {
+    /// On the sequence word itself: by futex, by `wfe`, by spinning.
+    Word,
+    /// On a doorbell that others ring.
+    Doorbell,
+}
+
+/// One side's environment. Handles are cheap to clone: every loan and payload keeps one, so that it may outlive the
+/// call that made it.
+///
+/// The provided methods are those of a machine without an operating system: nobody can be woken, so everybody
+/// polls, and the barrier is a fence on both sides.
+pub trait Endpoint: InRegion + HasLedger + Clone {
+    /// How this endpoint sleeps.
+    fn sleep_kind(&self) -> SleepKind {
+        SleepKind::Word
+    }
+
+    /// Wakes everybody who sleeps on a sequence word.
+    fn wake(&self, word: At<u32>) {
+        let _ = word;
+    }
+
+    /// Rings the doorbell of a peer, which may be this one.
+    fn ring(&self, peer: PeerId) {
+        let _ = peer;
+    }
+
+    /// Whether a [`heavy_barrier`](Self::heavy_barrier) of any peer reaches the threads of this process, so that it
+    /// can publish and look without a fence of its own. On Linux: it has registered for membarrier.
+    #[inline]
+    fn is_registered(&self) -> bool {
+        false
+    }
+
+    /// Whether this endpoint can make every registered process execute a barrier.
+    fn has_heavy_barrier(&self) -> bool {
+        false
+    }
+
+    /// Makes every registered process execute a barrier, and this thread too. Says whether that was done; if not the
+    /// caller fences and says so in its sleeper word.
+    fn heavy_barrier(&self) -> bool {
+        false
+    }
+}
+
+/// An endpoint that polls: a region, a ledger, and no operating system.
+#[derive(Clone, Copy)]
+pub struct Polled<R, L> {
+    region: R,
+    ledger: L,
+}
+
+impl<R, L> Polled<R, L> {
+    /// An endpoint over a region, with a ledger in memory that no peer can reach.
+    #[must_use]
+    pub const fn new(region: R, ledger: L) -> Self {
+        Self { region, ledger }
+    }
+}
+
+impl<R: Region, L> InRegion for Polled<R, L> {
+    type Region = R;
+    #[inline]
+    fn region(&self) -> &R {
+        &self.region
+    }
+}
+
+impl<R, L: HasLedger> HasLedger for Polled<R, L> {
+    #[inline]
+    fn ledger(&self) -> LedgerRef<'_> {
+        self.ledger.ledger()
+    }
+}
+
+impl<R: Region, L: HasLedger + Clone> Endpoint for Polled<R, L> {}
+
+impl<R: fmt::Debug, L> fmt::Debug for Polled<R, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Polled").field("region", &self.region).finish_non_exhaustive()
+    }
+}

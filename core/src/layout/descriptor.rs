@@ -1,0 +1,147 @@
+//! The 64-byte message descriptor that travels through the rings.
+
+use bitflags::bitflags;
+use static_assertions::const_assert;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::at::Line;
+
+/// Longest payload that rides inside its descriptor, in bytes.
+pub const INLINE_PAYLOAD_SIZE: usize = 16;
+
+/// The value of [`MsgDescHot::payload_slot`] that says "the payload is inline".
+pub const INLINE_PAYLOAD_SLOT: u32 = u32::MAX;
+
+/// The value of [`MsgDescHot::deadline_ns`] that says "no deadline".
+pub const NO_DEADLINE: u64 = u64::MAX;
+
+/// What kind of frame a descriptor carries. Bits that this version does not know are carried unchanged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct FrameFlags(u32);
+
+bitflags! {
+    impl FrameFlags: u32 {
+        /// A data frame.
+        const DATA = 1;
+        /// A control frame.
+        const CONTROL = 2;
+        /// The last frame of its stream.
+        const EOS = 4;
+        /// The sender gives the call up.
+        const CANCEL = 8;
+        /// The payload describes an error.
+        const ERROR = 16;
+        /// To be handled before others.
+        const HIGH_PRIORITY = 32;
+        /// [`MsgDescHot::credit_grant`] is meant.
+        const CREDITS = 64;
+        /// Headers only, no body follows.
+        const METADATA_ONLY = 128;
+        // Every other bit belongs to whoever sent it.
+        const _ = !0;
+    }
+}
+
+/// One message as it stands in a ring: who it belongs to, and where its payload is.
+///
+/// Layout: the version 1 descriptor of the rapace framework, 64 bytes, native endian. The transport writes the
+/// five `payload_*` fields (and `inline_payload`) when it sends; everything else is the caller's and is carried
+/// unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct MsgDescHot {
+    /// The caller's number for this message.
+    pub msg_id: u64,
+    /// Channel, 0 = control.
+    pub channel_id: u32,
+    /// Method of the service that is called.
+    pub method_id: u32,
+    /// Slot that holds the payload, [`INLINE_PAYLOAD_SLOT`] = the payload is inline.
+    pub payload_slot: u32,
+    /// Generation the slot had when it was allocated; 0 when inline.
+    pub payload_generation: u32,
+    /// Where in its slot the payload starts, in bytes; 0 when inline.
+    pub payload_offset: u32,
+    /// Payload length in bytes.
+    pub payload_len: u32,
+    /// Kind of frame.
+    pub flags: FrameFlags,
+    /// Bytes of credit granted to the peer, with [`FrameFlags::CREDITS`].
+    pub credit_grant: u32,
+    /// When the call is void, in nanoseconds of a clock that the two callers agree on; [`NO_DEADLINE`] = never.
+    pub deadline_ns: u64,
+    /// The payload itself if it has at most [`INLINE_PAYLOAD_SIZE`] bytes.
+    pub inline_payload: [u8; INLINE_PAYLOAD_SIZE],
+}
+
+const_assert!(size_of::<MsgDescHot>() == 64);
+const_assert!(align_of::<MsgDescHot>() == 64);
+const_assert!(core::mem::offset_of!(MsgDescHot, msg_id) == 0);
+const_assert!(core::mem::offset_of!(MsgDescHot, channel_id) == 8);
+const_assert!(core::mem::offset_of!(MsgDescHot, method_id) == 12);
+const_assert!(core::mem::offset_of!(MsgDescHot, payload_slot) == 16);
+const_assert!(core::mem::offset_of!(MsgDescHot, payload_generation) == 20);
+const_assert!(core::mem::offset_of!(MsgDescHot, payload_offset) == 24);
+const_assert!(core::mem::offset_of!(MsgDescHot, payload_len) == 28);
+const_assert!(core::mem::offset_of!(MsgDescHot, flags) == 32);
+const_assert!(core::mem::offset_of!(MsgDescHot, credit_grant) == 36);
+const_assert!(core::mem::offset_of!(MsgDescHot, deadline_ns) == 40);
+const_assert!(core::mem::offset_of!(MsgDescHot, inline_payload) == 48);
+
+impl MsgDescHot {
+    /// A descriptor with every field at its fresh value: no flags, no deadline, an empty inline payload.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            msg_id: 0,
+            channel_id: 0,
+            method_id: 0,
+            payload_slot: INLINE_PAYLOAD_SLOT,
+            payload_generation: 0,
+            payload_offset: 0,
+            payload_len: 0,
+            flags: FrameFlags::empty(),
+            credit_grant: 0,
+            deadline_ns: NO_DEADLINE,
+            inline_payload: [0; INLINE_PAYLOAD_SIZE],
+        }
+    }
+
+    /// A [`FrameFlags::DATA`] frame with this message number.
+    #[must_use]
+    pub const fn data(msg_id: u64) -> Self {
+        let mut descriptor = Self::new();
+        descriptor.msg_id = msg_id;
+        descriptor.flags = FrameFlags::DATA;
+        descriptor
+    }
+
+    /// Whether the payload is said to be inside the descriptor.
+    #[must_use]
+    #[inline]
+    pub const fn is_inline(&self) -> bool {
+        self.payload_slot == INLINE_PAYLOAD_SLOT
+    }
+
+    /// The descriptor as the eight words that a ring stores.
+    #[must_use]
+    #[inline]
+    pub fn to_line(self) -> Line {
+        zerocopy::transmute!(self)
+    }
+
+    /// The descriptor that eight words of a ring say. Any words make a descriptor; whether it is a sensible one
+    /// is for the receive step to check.
+    #[must_use]
+    #[inline]
+    pub fn from_line(line: Line) -> Self {
+        zerocopy::transmute!(line)
+    }
+}
+
+impl Default for MsgDescHot {
+    fn default() -> Self {
+        Self::new()
+    }
+}

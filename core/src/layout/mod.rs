@@ -1,0 +1,36 @@
+//! The bytes: every structure of the version 1 layout, its shared words, and where they stand.
+//!
+//! The structures are plain data with zerocopy's derives, so a snapshot of a segment is just bytes read as a
+//! structure. Which of their fields are shared words is said by the typed offsets ([`At`]) beside them, which are
+//! computed with `offset_of!`: the structures are the single source of every offset.
+//!
+//! # Words that this project adds
+//!
+//! All in bytes that version 1.0 reserves and leaves zero, and of each zero is the careful answer, so a version 1.0
+//! peer needs no negotiation:
+//!
+//! | where | word | zero means |
+//! |---|---|---|
+//! | [`SegmentHeader`] 80, 84 | `peer_a_state`, `peer_b_state` | nobody of ours is attached on that side |
+//! | [`DescRingHeader`] 132, 136 | `data_sleeper`, `space_sleeper` | may sleep at any time: always signal |
+//! | [`DescRingHeader`] 140, 144 | `producer_state`, `consumer_state` | that end has not been closed |
+//! | [`DataSegmentHeader`] 28, 32 | `slots_sleeper_a`, `slots_sleeper_b` | may sleep at any time: always signal |
+//!
+//! Layouts are native-endian; a segment of the other endianness is refused by its magic. Reading generation and
+//! state of a slot as one 64-bit word beside a version 1.0 peer that writes them as two 32-bit words assumes that
+//! the platform keeps mixed-size atomics coherent, as x86-64 and AArch64 do.
+
+mod at;
+mod descriptor;
+mod ring;
+mod segment;
+mod slots;
+
+pub use at::{At, Line, Span};
+pub use descriptor::{FrameFlags, INLINE_PAYLOAD_SIZE, INLINE_PAYLOAD_SLOT, MsgDescHot, NO_DEADLINE};
+pub use ring::{DescRingHeader, RING_HEADER_SIZE};
+pub use segment::{
+    DEFAULT_RING_CAPACITY, DEFAULT_SLOT_COUNT, DEFAULT_SLOT_SIZE, LayoutError, MAGIC, PROTOCOL_VERSION, PeerState,
+    SegmentHeader, SegmentOffsets, ShmSessionConfig, calculate_segment_size,
+};
+pub use slots::{DataSegmentHeader, FREE_LIST_END, SlotMeta, SlotState};

@@ -1,0 +1,76 @@
+//! The header of a descriptor ring.
+
+use static_assertions::const_assert;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::at::{At, at};
+
+/// Head, tail and the words around them: three cache lines, then `capacity` descriptors follow.
+///
+/// ```text
+///   0  visible_head   written by the producer     one line each, so that
+///  64  tail           written by the consumer     neither slows the other down
+/// 128  capacity       never changes
+/// 132  data_sleeper   written by the consumer     read at every message, written
+/// 136  space_sleeper  written by the producer     only around a sleep and at the end:
+/// 140  producer_state written by the producer     the line stays shared by both caches
+/// 144  consumer_state written by the consumer
+/// ```
+///
+/// The four words from 132 on are this project's; version 1.0 reserves their bytes and leaves them zero, and zero
+/// is the careful answer of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DescRingHeader {
+    /// Messages published since creation.
+    pub visible_head: u64,
+    /// Zero.
+    pub pad_head: [u8; 56],
+    /// Messages consumed since creation.
+    pub tail: u64,
+    /// Zero.
+    pub pad_tail: [u8; 56],
+    /// Number of descriptors, a power of two.
+    pub capacity: u32,
+    /// How the consumer waits for data ([`crate::wake`] has the values). Ours.
+    pub data_sleeper: u32,
+    /// How the producer waits for space. Ours.
+    pub space_sleeper: u32,
+    /// 0 = may publish more, 1 = has published its last. Ours.
+    pub producer_state: u32,
+    /// 0 = may consume more, 1 = takes no more. Ours.
+    pub consumer_state: u32,
+    /// Zero.
+    pub reserved: [u8; 44],
+}
+
+/// Size of [`DescRingHeader`] in bytes.
+pub const RING_HEADER_SIZE: usize = 192;
+
+const_assert!(size_of::<DescRingHeader>() == RING_HEADER_SIZE);
+const_assert!(align_of::<DescRingHeader>() == 8);
+const_assert!(core::mem::offset_of!(DescRingHeader, visible_head) == 0);
+const_assert!(core::mem::offset_of!(DescRingHeader, tail) == 64);
+const_assert!(core::mem::offset_of!(DescRingHeader, capacity) == 128);
+const_assert!(core::mem::offset_of!(DescRingHeader, data_sleeper) == 132);
+const_assert!(core::mem::offset_of!(DescRingHeader, space_sleeper) == 136);
+const_assert!(core::mem::offset_of!(DescRingHeader, producer_state) == 140);
+const_assert!(core::mem::offset_of!(DescRingHeader, consumer_state) == 144);
+const_assert!(core::mem::offset_of!(DescRingHeader, reserved) == 148);
+
+impl DescRingHeader {
+    /// The shared word behind `visible_head`.
+    pub const VISIBLE_HEAD: At<u64> = at!(Self, visible_head);
+    /// The shared word behind `tail`.
+    pub const TAIL: At<u64> = at!(Self, tail);
+    /// The word behind `capacity`, read once at attach.
+    pub const CAPACITY: At<u32> = at!(Self, capacity);
+    /// The shared word behind `data_sleeper`.
+    pub const DATA_SLEEPER: At<u32> = at!(Self, data_sleeper);
+    /// The shared word behind `space_sleeper`.
+    pub const SPACE_SLEEPER: At<u32> = at!(Self, space_sleeper);
+    /// The shared word behind `producer_state`.
+    pub const PRODUCER_STATE: At<u32> = at!(Self, producer_state);
+    /// The shared word behind `consumer_state`.
+    pub const CONSUMER_STATE: At<u32> = at!(Self, consumer_state);
+}

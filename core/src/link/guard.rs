@@ -1,0 +1,324 @@
+//! The two guards that own a slot: [`Loan`], being written, and [`Payload`], being read.
+
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+
+use crate::endpoint::Endpoint;
+use crate::layout::{INLINE_PAYLOAD_SIZE, MsgDescHot, SlotState};
+use crate::region::{ByteRegion, Held, Region};
+use crate::slots::{DataSegment, Slot, SlotPool};
+
+/// A slot that this endpoint holds; dropped, it goes back to the free list.
+struct Guard<E: Endpoint, P: SlotPool> {
+    held: Held<E>,
+    pool: P,
+    slot: Slot,
+    state: SlotState,
+}
+
+impl<E: Endpoint, P: SlotPool> Guard<E, P> {
+    fn len(&self) -> usize {
+        self.held.span().len
+    }
+
+    /// Gives the slot to the peer instead of back.
+    #[inline]
+    fn send(self) -> (Result<(), crate::PeerFault>, Slot, usize) {
+        let len = self.len();
+        let sent = self.pool.send(&self.held.endpoint, self.slot);
+        let slot = self.slot;
+        self.forget();
+        (sent, slot, len)
+    }
+
+    /// Drops everything but the slot.
+    #[inline]
+    fn forget(mut self) {
+        self.state = SlotState::Free;
+    }
+}
+
+impl<E: Endpoint, P: SlotPool> Drop for Guard<E, P> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.state == SlotState::Free {
+            return;
+        }
+        let endpoint = &self.held.endpoint;
+        if self.pool.free(endpoint, self.slot, self.state).is_err() {
+            endpoint.ledger().fault.set_tampered(self.slot.reference);
+        }
+    }
+}
+
+/// A slot on loan for a message that is being written, straight in shared memory.
+///
+/// It holds whatever the slot held before, maybe bytes of another message of this session; [`zero`](Self::zero)
+/// clears it. Dropped unsent, the slot goes back. It may move to another thread, and it keeps the region mapped.
+#[must_use = "a loan that is not sent goes back unused"]
+pub struct Loan<E: Endpoint, P: SlotPool = DataSegment> {
+    guard: Guard<E, P>,
+    written: usize,
+}
+
+impl<E: Endpoint, P: SlotPool> Loan<E, P> {
+    #[inline]
+    pub(crate) fn new(held: Held<E>, pool: P, slot: Slot) -> Self {
+        Self { guard: Guard { held, pool, slot, state: SlotState::Allocated }, written: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn endpoint(&self) -> &E {
+        &self.guard.held.endpoint
+    }
+
+    /// Hands the slot over to the peer; its reference, generation and length go into the descriptor.
+    #[inline]
+    pub(crate) fn into_message(self, descriptor: &mut MsgDescHot) -> Result<(), crate::PeerFault> {
+        let (sent, slot, len) = self.guard.send();
+        descriptor.payload_slot = slot.reference;
+        descriptor.payload_generation = slot.generation;
+        descriptor.payload_offset = 0;
+        #[allow(clippy::cast_possible_truncation)] // at most a slot's size, which is a u32
+        {
+            descriptor.payload_len = len as u32;
+        }
+        sent
+    }
+
+    /// Length of the message in bytes: what was asked for, unless truncated.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.guard.len()
+    }
+
+    /// Whether the message has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Shortens the message to `len` bytes; does nothing if it is not longer.
+    pub fn truncate(&mut self, len: usize) {
+        self.guard.held.truncate(len);
+    }
+
+    /// Copies bytes in behind those copied in before, as far as there is room; returns how many.
+    pub fn append(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = self.guard.held.span();
+        rest.offset += self.written.min(rest.len);
+        rest.len -= self.written.min(rest.len);
+        let count = self.endpoint().region().copy_in(rest, bytes);
+        self.written += count;
+        count
+    }
+
+    /// Bytes that [`append`](Self::append) (and `io::Write`) have copied in: what to truncate to afterwards.
+    #[must_use]
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// The slot's number and generation, as they will stand in the descriptor.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        self.guard.slot
+    }
+
+    /// Zeroes every byte of the message.
+    pub fn zero(&mut self) {
+        let span = self.guard.held.span();
+        self.endpoint().region().clear(span);
+    }
+}
+
+impl<E: Endpoint, P: SlotPool> Deref for Loan<E, P>
+where
+    E::Region: ByteRegion,
+{
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.guard.held
+    }
+}
+
+impl<E: Endpoint, P: SlotPool> DerefMut for Loan<E, P>
+where
+    E::Region: ByteRegion,
+{
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.guard.held
+    }
+}
+
+/// Writes behind what was written before; a full loan takes no more bytes.
+#[cfg(feature = "std")]
+impl<E: Endpoint, P: SlotPool> std::io::Write for Loan<E, P> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(self.append(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<E: Endpoint, P: SlotPool> fmt::Debug for Loan<E, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loan").field("slot", &self.slot()).field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// The bytes of a received message, where the sender wrote them.
+///
+/// It outlives the call that received it and may move to another thread; it keeps the region mapped. Dropped, its
+/// slot goes back to the free list: holding many payloads is what makes senders wait.
+pub struct Payload<E: Endpoint, P: SlotPool = DataSegment>(Bytes<E, P>);
+
+enum Bytes<E: Endpoint, P: SlotPool> {
+    Inline { bytes: [u8; INLINE_PAYLOAD_SIZE], len: usize },
+    Slot(Guard<E, P>),
+}
+
+impl<E: Endpoint, P: SlotPool> Payload<E, P> {
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Bytes::Inline { len, .. } => *len,
+            Bytes::Slot(guard) => guard.len(),
+        }
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The slot that holds the bytes, unless they came inside the descriptor.
+    #[must_use]
+    pub fn slot(&self) -> Option<Slot> {
+        match &self.0 {
+            Bytes::Inline { .. } => None,
+            Bytes::Slot(guard) => Some(guard.slot),
+        }
+    }
+}
+
+impl<E: Endpoint, P: SlotPool> Deref for Payload<E, P>
+where
+    E::Region: ByteRegion,
+{
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Inline { bytes, len } => bytes.get(..*len).unwrap_or(bytes),
+            Bytes::Slot(guard) => &guard.held,
+        }
+    }
+}
+
+impl<E: Endpoint, P: SlotPool> AsRef<[u8]> for Payload<E, P>
+where
+    E::Region: ByteRegion,
+{
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl<E: Endpoint, P: SlotPool> fmt::Debug for Payload<E, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payload").field("slot", &self.slot()).field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// A received message: its descriptor, and the bytes that came with it.
+pub struct Message<E: Endpoint, P: SlotPool = DataSegment> {
+    descriptor: MsgDescHot,
+    /// `None`: the payload is in the descriptor, and its length was checked.
+    guard: Option<Guard<E, P>>,
+}
+
+impl<E: Endpoint, P: SlotPool> Message<E, P> {
+    #[inline]
+    pub(crate) fn inline(descriptor: MsgDescHot) -> Self {
+        Self { descriptor, guard: None }
+    }
+
+    #[inline]
+    pub(crate) fn in_slot(descriptor: MsgDescHot, held: Held<E>, pool: P, slot: Slot) -> Self {
+        Self { descriptor, guard: Some(Guard { held, pool, slot, state: SlotState::InFlight }) }
+    }
+
+    /// The descriptor as it was sent.
+    #[must_use]
+    #[inline]
+    pub fn descriptor(&self) -> &MsgDescHot {
+        &self.descriptor
+    }
+
+    /// Length of the payload in bytes.
+    #[must_use]
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.descriptor.payload_len as usize
+    }
+
+    /// Whether the payload has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, without their descriptor.
+    #[must_use]
+    pub fn into_payload(self) -> Payload<E, P> {
+        let len = self.len();
+        Payload(match self.guard {
+            Some(guard) => Bytes::Slot(guard),
+            None => Bytes::Inline { bytes: self.descriptor.inline_payload, len },
+        })
+    }
+
+    /// Copies the payload out, as much as fits; returns how many bytes. For regions whose bytes no slice can point to.
+    pub fn copy_to(&self, into: &mut [u8]) -> usize {
+        match &self.guard {
+            Some(guard) => guard.held.endpoint.region().copy_out(guard.held.span(), into),
+            None => {
+                let bytes = self.inline_bytes();
+                into.iter_mut().zip(bytes).map(|(to, from)| *to = *from).count()
+            }
+        }
+    }
+
+    #[inline]
+    fn inline_bytes(&self) -> &[u8] {
+        self.descriptor.inline_payload.get(..self.len()).unwrap_or(&[])
+    }
+}
+
+impl<E: Endpoint, P: SlotPool> Message<E, P>
+where
+    E::Region: ByteRegion,
+{
+    /// The payload's bytes, where the sender wrote them.
+    #[must_use]
+    #[inline]
+    pub fn payload(&self) -> &[u8] {
+        match &self.guard {
+            Some(guard) => &guard.held,
+            None => self.inline_bytes(),
+        }
+    }
+}
+
+impl<E: Endpoint, P: SlotPool> fmt::Debug for Message<E, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("descriptor", &self.descriptor).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,475 @@
+//! A link: two peers, two rings, one slab. Here are the send step and the receive step, the only ones there are.
+//!
+//! ```text
+//!  peer A                                            peer B
+//!  Sender ---- ring A→B: descriptors --------------> Receiver
+//!    | allocate                                         | free
+//!    +------> slots: payloads, written and read in place <--+
+//!  Receiver <------------------- ring B→A ----------- Sender
+//! ```
+//!
+//! Each step tries; if it can't, it says that this side sleeps, looks again, and only then returns a [`Step::Sleep`]
+//! with what to sleep on. The loop around it belongs to the adapter: a futex wait, a doorbell's readiness, `wfe`.
+//!
+//! ```
+//! use rapace_shm_core::endpoint::Polled;
+//! use rapace_shm_core::layout::{MsgDescHot, ShmSessionConfig};
+//! use rapace_shm_core::ledger::Ledger;
+//! use rapace_shm_core::link::Link;
+//! use rapace_shm_core::region::Memory;
+//! use rapace_shm_core::wake::Step;
+//!
+//! static MEMORY: Memory<16_384> = Memory::new();
+//! static A: Ledger<32> = Ledger::new();
+//! static B: Ledger<32> = Ledger::new();
+//!
+//! let config = ShmSessionConfig { ring_capacity: 16, slot_size: 256, slot_count: 32 };
+//! let region = MEMORY.take().expect("taken once");
+//! let (mut tx, _) = Link::create(Polled::new(region, &A), config)?.into_split();
+//! let (_, mut rx) = Link::attach(Polled::new(region, &B))?.into_split();
+//!
+//! let mut loan = tx.try_loan(100)?;
+//! loan.fill(7);
+//! tx.try_send_loan(&MsgDescHot::data(1), loan)?;
+//!
+//! match rx.poll_recv()? {
+//!     Step::Ready(message) => assert_eq!(message.payload(), [7; 100]),
+//!     Step::Sleep(ticket) => panic!("nothing arrived: sleep on {ticket:?}"),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod guard;
+mod recv;
+mod send;
+mod side;
+
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+use thiserror::Error;
+
+pub use guard::{Loan, Message, Payload};
+pub use recv::{Receiver, RecvError};
+pub use send::{SendError, Sender, Unsent};
+
+use crate::endpoint::{Endpoint, PeerId};
+use crate::fault::PeerFault;
+use crate::layout::{
+    At, DataSegmentHeader, DescRingHeader, LayoutError, MAGIC, PROTOCOL_VERSION, PeerState, SegmentHeader,
+    SegmentOffsets, ShmSessionConfig, Span,
+};
+use crate::region::{Region, Word};
+use crate::ring::{Place, RingStatus};
+use crate::slots::{DataSegment, Reclaimed, SlotStatus};
+use crate::wake::WaitPoint;
+use side::{EndWords, Side};
+
+/// Which of the two peers of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerRole {
+    /// The creator.
+    A,
+    /// The one that attached.
+    B,
+}
+
+impl PeerRole {
+    /// The other one.
+    #[must_use]
+    pub const fn peer(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    /// A is 0, B is 1.
+    #[must_use]
+    pub const fn id(self) -> PeerId {
+        match self {
+            Self::A => PeerId(0),
+            Self::B => PeerId(1),
+        }
+    }
+
+    const fn state(self) -> At<u32> {
+        match self {
+            Self::A => SegmentHeader::PEER_A_STATE,
+            Self::B => SegmentHeader::PEER_B_STATE,
+        }
+    }
+}
+
+/// Why there is no link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The region is no segment, or cannot become one of this shape.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The ledger has fewer entries than the session has slots.
+    #[error("ledger has {entries} entries, the session has {slots} slots; provide one entry per slot")]
+    LedgerTooSmall {
+        /// Entries of the ledger.
+        entries: usize,
+        /// Slots of the session.
+        slots: u32,
+    },
+    /// The ledger says that slots are held: another endpoint uses it.
+    #[error("ledger holds {held} slots already; every endpoint needs a ledger of its own")]
+    LedgerInUse {
+        /// Slots held.
+        held: usize,
+    },
+    /// Both sides of the session are taken, or its last peer left and the other one has not reset it yet.
+    #[error("both sides of the session are taken; wait until the surviving peer has reset it, or create another")]
+    Occupied,
+    /// Another thread of this process is in the middle of a step; nothing was changed.
+    #[error("a guard is being dropped or an allocation is under way in another thread; try again")]
+    Busy,
+    /// The shared words contradict the protocol.
+    #[error("peer broke the protocol: {0}")]
+    PeerFault(#[from] PeerFault),
+}
+
+/// Both directions of a session, seen from one peer.
+#[derive(Debug)]
+pub struct Link<E: Endpoint> {
+    sender: Sender<E>,
+    receiver: Receiver<E>,
+    session: Session,
+}
+
+/// The parts of a session: geometry that was checked once and is never read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Session {
+    config: ShmSessionConfig,
+    offsets: SegmentOffsets,
+    role: PeerRole,
+}
+
+impl Session {
+    fn new(config: ShmSessionConfig, role: PeerRole) -> Result<Self, LayoutError> {
+        Ok(Self { config, offsets: SegmentOffsets::calculate(&config)?, role })
+    }
+
+    /// Whether region and ledger are large enough.
+    fn check_room<E: Endpoint>(&self, endpoint: &E) -> Result<(), LinkError> {
+        let (required, available) = (self.offsets.end, endpoint.region().size());
+        if required > available {
+            return Err(LayoutError::SegmentTooSmall { required, available }.into());
+        }
+        let ledger = endpoint.ledger();
+        if ledger.entries.len() < self.config.slot_count as usize {
+            return Err(LinkError::LedgerTooSmall { entries: ledger.entries.len(), slots: self.config.slot_count });
+        }
+        match ledger.held() {
+            0 => Ok(()),
+            held => Err(LinkError::LedgerInUse { held }),
+        }
+    }
+
+    fn slab(&self) -> DataSegment {
+        DataSegment::new(&self.config, &self.offsets, self.role.id())
+    }
+
+    /// The ring on which this peer sends.
+    fn ring_from(&self, sender: PeerRole) -> Place {
+        let header = match sender {
+            PeerRole::A => self.offsets.a_to_b_ring,
+            PeerRole::B => self.offsets.b_to_a_ring,
+        };
+        Place { header, capacity: self.config.ring_capacity }
+    }
+
+    /// Where the other peer waits for data that this one sends.
+    fn data_point(&self, sender: PeerRole) -> WaitPoint {
+        let sequence = match sender {
+            PeerRole::A => SegmentHeader::A_TO_B_DATA,
+            PeerRole::B => SegmentHeader::B_TO_A_DATA,
+        };
+        let sleeper = self.ring_from(sender).word(DescRingHeader::DATA_SLEEPER);
+        WaitPoint { sequence, sleeper, waiter: sender.peer().id() }
+    }
+
+    /// Where this peer waits for space to send.
+    fn space_point(&self, sender: PeerRole) -> WaitPoint {
+        let sequence = match sender {
+            PeerRole::A => SegmentHeader::A_TO_B_SPACE,
+            PeerRole::B => SegmentHeader::B_TO_A_SPACE,
+        };
+        let sleeper = self.ring_from(sender).word(DescRingHeader::SPACE_SLEEPER);
+        WaitPoint { sequence, sleeper, waiter: sender.id() }
+    }
+
+    fn end_words(&self, own: At<u32>, peer: At<u32>, sibling: At<u32>) -> EndWords {
+        EndWords { own, peer, sibling, peer_state: self.role.state() }
+    }
+
+    fn link<E: Endpoint>(self, endpoint: E) -> Link<E> {
+        let (own, peer) = (self.role, self.role.peer());
+        let (outgoing, incoming) = (self.ring_from(own), self.ring_from(peer));
+        let producer = outgoing.word(DescRingHeader::PRODUCER_STATE);
+        let consumer = incoming.word(DescRingHeader::CONSUMER_STATE);
+        let sending = self.end_words(producer, outgoing.word(DescRingHeader::CONSUMER_STATE), consumer);
+        let receiving = self.end_words(consumer, incoming.word(DescRingHeader::PRODUCER_STATE), producer);
+        Link {
+            sender: Sender::new(
+                Side::new(endpoint.clone(), sending),
+                self.slab(),
+                outgoing,
+                self.data_point(own),
+                self.space_point(own),
+            ),
+            receiver: Receiver::new(
+                Side::new(endpoint, receiving),
+                self.slab(),
+                incoming,
+                self.data_point(peer),
+                self.space_point(peer),
+            ),
+            session: self,
+        }
+    }
+
+    /// Writes a whole fresh segment, its magic last.
+    fn create<R: Region>(&self, region: &R) {
+        let config = &self.config;
+        // Everything before the metadata. That is written slot by slot; of a slot only its link, so that the pages of
+        // a large fresh mapping stay untouched.
+        region.clear(Span { offset: 0, len: self.offsets.slot_meta });
+        let write = |field: At<u32>, value| region.u32(field).store(value, Ordering::Relaxed);
+        write(SegmentHeader::VERSION, PROTOCOL_VERSION);
+        write(SegmentHeader::RING_CAPACITY, config.ring_capacity);
+        write(SegmentHeader::SLOT_SIZE, config.slot_size);
+        write(SegmentHeader::SLOT_COUNT, config.slot_count);
+        write(PeerRole::A.state(), PeerState::Attached as u32);
+        self.ring_from(PeerRole::A).init(region);
+        self.ring_from(PeerRole::B).init(region);
+        self.slab().init(region);
+        // Release pairs with the Acquire in `read`: whoever sees the magic sees the rest.
+        region.u64(SegmentHeader::MAGIC).store(u64::from_ne_bytes(MAGIC), Ordering::Release);
+    }
+
+    /// Reads and checks the header of a segment that a peer created.
+    fn read<R: Region>(region: &R) -> Result<ShmSessionConfig, LayoutError> {
+        let (required, available) = (size_of::<SegmentHeader>(), region.size());
+        if available < required {
+            return Err(LayoutError::SegmentTooSmall { required, available });
+        }
+        let seen = region.u64(SegmentHeader::MAGIC).load(Ordering::Acquire).to_ne_bytes();
+        if seen != MAGIC {
+            return Err(LayoutError::InvalidMagic { seen });
+        }
+        let read = |field: At<u32>| region.u32(field).load(Ordering::Relaxed);
+        let found = read(SegmentHeader::VERSION);
+        if found >> 16 != PROTOCOL_VERSION >> 16 {
+            return Err(LayoutError::IncompatibleVersion { expected: PROTOCOL_VERSION, found });
+        }
+        Ok(ShmSessionConfig {
+            ring_capacity: read(SegmentHeader::RING_CAPACITY),
+            slot_size: read(SegmentHeader::SLOT_SIZE),
+            slot_count: read(SegmentHeader::SLOT_COUNT),
+        })
+    }
+
+    /// Whether the other places that repeat the shape agree with the header.
+    fn check_copies<R: Region>(&self, region: &R) -> Result<(), LayoutError> {
+        let ShmSessionConfig { ring_capacity, slot_size, slot_count } = self.config;
+        let data = self.offsets.data_header;
+        for (field, at, expected) in [
+            ("ring A→B capacity", self.ring_from(PeerRole::A).word(DescRingHeader::CAPACITY), ring_capacity),
+            ("ring B→A capacity", self.ring_from(PeerRole::B).word(DescRingHeader::CAPACITY), ring_capacity),
+            ("data header slot size", DataSegmentHeader::SLOT_SIZE.within(data), slot_size),
+            ("data header slot count", DataSegmentHeader::SLOT_COUNT.within(data), slot_count),
+        ] {
+            let seen = region.u32(at).load(Ordering::Relaxed);
+            if seen != expected {
+                return Err(LayoutError::Inconsistent { field, expected, seen });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes a vacant side: B's, or A's if A has gone and B has made room for a successor.
+fn take_side<R: Region>(region: &R) -> Option<PeerRole> {
+    [PeerRole::B, PeerRole::A].into_iter().find(|role| {
+        let (vacant, attached) = (PeerState::Vacant as u32, PeerState::Attached as u32);
+        // Acquire pairs with the Release in `Link::reset`; one of two newcomers wins.
+        region.u32(role.state()).compare_exchange(vacant, attached, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    })
+}
+
+impl<E: Endpoint> Link<E> {
+    /// Writes a fresh session into the endpoint's region and becomes its peer A.
+    ///
+    /// Whatever the region held is overwritten: that nobody uses it is for the caller to know.
+    ///
+    /// # Errors
+    /// [`LinkError`]: a shape that the layout cannot carry, a region or a ledger that is too small, a ledger in use.
+    pub fn create(endpoint: E, config: ShmSessionConfig) -> Result<Self, LinkError> {
+        let session = Session::new(config, PeerRole::A)?;
+        session.check_room(&endpoint)?;
+        endpoint.ledger().fault.clear();
+        session.create(endpoint.region());
+        Ok(session.link(endpoint))
+    }
+
+    /// Attaches to a session that a peer has created: as B, or as A if A has gone and B has
+    /// [reset](Self::reset) the session.
+    ///
+    /// # Errors
+    /// [`LinkError`]: no segment, another version, a segment that contradicts itself or is cut short, a ledger that
+    /// is too small or in use, both sides taken.
+    pub fn attach(endpoint: E) -> Result<Self, LinkError> {
+        let config = Session::read(endpoint.region())?;
+        let mut session = Session::new(config, PeerRole::B)?;
+        session.check_room(&endpoint)?;
+        session.check_copies(endpoint.region())?;
+        session.role = take_side(endpoint.region()).ok_or(LinkError::Occupied)?;
+        endpoint.ledger().fault.clear();
+        Ok(session.link(endpoint))
+    }
+
+    /// As [`attach`](Self::attach), if the segment has exactly this shape.
+    ///
+    /// # Errors
+    /// Also [`LayoutError::ConfigMismatch`].
+    pub fn attach_expecting(endpoint: E, expected: ShmSessionConfig) -> Result<Self, LinkError> {
+        let found = Session::read(endpoint.region())?;
+        if found != expected {
+            return Err(LayoutError::ConfigMismatch { expected, found }.into());
+        }
+        Self::attach(endpoint)
+    }
+
+    /// Which peer this is.
+    #[must_use]
+    pub fn role(&self) -> PeerRole {
+        self.session.role
+    }
+
+    /// The shape of the session.
+    #[must_use]
+    pub fn config(&self) -> ShmSessionConfig {
+        self.session.config
+    }
+
+    /// This side's environment.
+    #[must_use]
+    pub fn endpoint(&self) -> &E {
+        self.sender.endpoint()
+    }
+
+    /// Both halves, borrowed.
+    pub fn split(&mut self) -> (&mut Sender<E>, &mut Receiver<E>) {
+        (&mut self.sender, &mut self.receiver)
+    }
+
+    /// Both halves, to go to different threads. Each closes its direction when it is dropped.
+    #[must_use]
+    pub fn into_split(self) -> (Sender<E>, Receiver<E>) {
+        (self.sender, self.receiver)
+    }
+
+    /// What the rings and the slab say now.
+    #[must_use]
+    pub fn status(&self) -> LinkStatus {
+        let region = self.endpoint().region();
+        LinkStatus {
+            outgoing: RingStatus::read(region, self.session.ring_from(self.session.role)),
+            incoming: RingStatus::read(region, self.session.ring_from(self.session.role.peer())),
+            slots: self.session.slab().slot_status(region),
+        }
+    }
+
+    /// An allocator over this session's slots, for `Vec` and `Box`.
+    #[cfg(feature = "allocator")]
+    #[must_use]
+    pub fn allocator(&self) -> crate::allocator::ShmAllocator<E> {
+        crate::allocator::ShmAllocator::new(self.endpoint().clone(), self.session.slab())
+    }
+
+    /// Makes room for a new peer after the other one has gone: frees every slot that this endpoint does not hold,
+    /// empties both rings, and opens the side for [`attach`](Self::attach). Messages that were on their way are lost;
+    /// loans and payloads that this endpoint holds stay as they are. Returns how many slots the gone peer had in hand
+    /// or on the way.
+    ///
+    /// The caller knows that the peer is gone. If it still runs, its next step is a [`PeerFault`], here or there.
+    ///
+    /// # Errors
+    /// [`LinkError::Busy`] if another thread is dropping a guard or allocating at this very moment: nothing was
+    /// changed, try again. [`LinkError::PeerFault`] if the free list cannot be rebuilt.
+    pub fn reset(&mut self) -> Result<u32, LinkError> {
+        let endpoint = self.endpoint().clone();
+        let ledger = endpoint.ledger();
+        if !ledger.gate.shut() {
+            return Err(LinkError::Busy);
+        }
+        let reclaimed = self.session.slab().reclaim(&endpoint);
+        ledger.gate.open();
+        let Reclaimed::Slots(slots) = reclaimed? else { return Err(LinkError::Busy) };
+        let region = endpoint.region();
+        // The old halves are replaced without telling a peer that is not there.
+        self.sender.abandon();
+        self.receiver.abandon();
+        for sender in [PeerRole::A, PeerRole::B] {
+            self.session.ring_from(sender).init(region);
+        }
+        ledger.fault.clear();
+        let fresh = self.session.link(endpoint.clone());
+        *self = fresh;
+        region.u32(self.session.role.state()).store(PeerState::Attached as u32, Ordering::Relaxed);
+        // Release pairs with the Acquire in `take_side`: the newcomer finds everything reset.
+        region.u32(self.session.role.peer().state()).store(PeerState::Vacant as u32, Ordering::Release);
+        Ok(slots)
+    }
+}
+
+/// A snapshot of a session, from one peer's point of view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// The ring on which this peer sends.
+    pub outgoing: RingStatus,
+    /// The ring on which this peer receives.
+    pub incoming: RingStatus,
+    /// The slab.
+    pub slots: SlotStatus,
+}
+
+impl fmt::Display for LinkStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "outgoing: {}", self.outgoing)?;
+        writeln!(f, "incoming: {}", self.incoming)?;
+        write!(f, "slots:    {}", self.slots)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use static_assertions::{assert_impl_all, assert_not_impl_any};
+
+    use super::*;
+    use crate::endpoint::Polled;
+    use crate::ledger::Ledger;
+    use crate::region::RawRegion;
+    use crate::ring::{Consumer, Producer};
+
+    type Bare = Polled<RawRegion, &'static Ledger<1>>;
+
+    assert_impl_all!(Sender<Bare>: Send);
+    assert_impl_all!(Receiver<Bare>: Send);
+    assert_impl_all!(Producer<RawRegion>: Send);
+    assert_impl_all!(Consumer<RawRegion>: Send);
+    assert_not_impl_any!(Sender<Bare>: Sync, Clone);
+    assert_not_impl_any!(Receiver<Bare>: Sync, Clone);
+    assert_not_impl_any!(Producer<RawRegion>: Sync, Clone);
+    assert_not_impl_any!(Consumer<RawRegion>: Sync, Clone);
+    assert_impl_all!(Loan<Bare>: Send, Sync);
+    assert_impl_all!(Payload<Bare>: Send, Sync);
+    assert_impl_all!(Message<Bare>: Send, Sync);
+    assert_not_impl_any!(Loan<Bare>: Clone);
+    assert_not_impl_any!(Payload<Bare>: Clone);
+}

@@ -1,0 +1,193 @@
+//! The one way in: every message of every adapter comes out of [`Receiver::try_recv`].
+
+use core::fmt;
+
+use thiserror::Error;
+
+use super::guard::Message;
+use super::side::Side;
+use crate::endpoint::Endpoint;
+use crate::fault::PeerFault;
+use crate::layout::{INLINE_PAYLOAD_SIZE, MsgDescHot};
+use crate::region::Held;
+use crate::ring::{Consumer, Place};
+use crate::slots::{DataSegment, SlotPool};
+use crate::wake::{self, Step, WaitPoint, Waiter};
+
+/// Why nothing will be received any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The peer has closed its sender and everything it sent was received, or this receiver was closed.
+    #[error("session is closed; everything that was sent has been received")]
+    Closed,
+    /// The peer broke the protocol; this endpoint is closed.
+    #[error("peer broke the protocol: {0}")]
+    PeerFault(#[from] PeerFault),
+}
+
+/// The receiving half of a link: one per direction, so it is `Send` and cannot be cloned.
+///
+/// Dropped (or [closed](Self::close)), the peer's sends fail and what was still in the ring is freed. Neither blocks.
+pub struct Receiver<E: Endpoint, P: SlotPool = DataSegment> {
+    side: Side<E>,
+    pool: P,
+    consumer: Consumer<E::Region>,
+    data: Waiter,
+    /// Where the peer waits for space.
+    space: WaitPoint,
+}
+
+impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
+    pub(crate) fn new(side: Side<E>, pool: P, place: Place, data: WaitPoint, space: WaitPoint) -> Self {
+        let endpoint = &side.endpoint;
+        Self {
+            consumer: Consumer::resume(endpoint.region().clone(), place),
+            data: Waiter::start(endpoint, data),
+            space,
+            pool,
+            side,
+        }
+    }
+
+    /// This side's environment.
+    #[must_use]
+    pub fn endpoint(&self) -> &E {
+        &self.side.endpoint
+    }
+
+    /// Receives a message if there is one.
+    ///
+    /// # Errors
+    /// [`RecvError::Closed`] after the last message, or a fault of the peer.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Option<Message<E, P>>, RecvError> {
+        if !self.side.is_good() {
+            return Err(self.why_closed());
+        }
+        if let Some(message) = self.take()? {
+            return Ok(Some(message));
+        }
+        if self.side.peer_is_closed() {
+            // What was published before the end is visible now.
+            return match self.take()? {
+                Some(message) => Ok(Some(message)),
+                None => Err(RecvError::Closed),
+            };
+        }
+        Ok(None)
+    }
+
+    /// Receives a message, or says what to sleep on.
+    ///
+    /// # Errors
+    /// As [`try_recv`](Self::try_recv).
+    #[inline]
+    pub fn poll_recv(&mut self) -> Result<Step<Message<E, P>>, RecvError> {
+        let mut received = self.try_recv();
+        let mut ticket = None;
+        if matches!(received, Ok(None)) {
+            ticket = Some(self.data.arm(&self.side.endpoint));
+            received = self.try_recv();
+        }
+        match (received, ticket) {
+            (Ok(None), Some(ticket)) => Ok(Step::Sleep(ticket)),
+            (received, _) => {
+                self.data.disarm(&self.side.endpoint);
+                received?.map(Step::Ready).ok_or(RecvError::Closed)
+            }
+        }
+    }
+
+    /// Takes no more messages: the peer's sends fail, and the slots of what is still in the ring are freed. Later
+    /// calls fail with [`RecvError::Closed`]. Does not block.
+    pub fn close(&mut self) {
+        if !self.side.begin_close() {
+            return;
+        }
+        self.data.stop(&self.side.endpoint);
+        self.drain();
+        self.side.finish_close(&self.space);
+        // Sends that began before they could see the end.
+        self.drain();
+        // The peer may be waiting for a slot that it no longer needs.
+        self.pool.wake_waiters(&self.side.endpoint);
+    }
+
+    /// Stops without telling the peer, which is gone.
+    pub(super) fn abandon(&mut self) {
+        self.side.begin_close();
+    }
+
+    /// Frees what is in the ring, at most one ring full of it.
+    fn drain(&mut self) {
+        for _ in 0..self.consumer.capacity() {
+            if !matches!(self.take(), Ok(Some(_))) {
+                break;
+            }
+        }
+    }
+
+    /// The receive step: look, check, take over, and only then give the place in the ring back.
+    #[inline]
+    fn take(&mut self) -> Result<Option<Message<E, P>>, PeerFault> {
+        let message = match self.consumer.peek() {
+            Ok(None) => return Ok(None),
+            Ok(Some(descriptor)) => self.open(descriptor),
+            Err(fault) => Err(fault),
+        };
+        match message {
+            Ok(message) => {
+                self.consumer.advance();
+                self.consumer.release();
+                wake::signal(&self.side.endpoint, &self.space);
+                Ok(Some(message))
+            }
+            Err(fault) => Err(self.fail(fault)),
+        }
+    }
+
+    /// What the descriptor says, checked.
+    #[inline]
+    fn open(&self, descriptor: MsgDescHot) -> Result<Message<E, P>, PeerFault> {
+        if descriptor.is_inline() {
+            let len = descriptor.payload_len;
+            if len as usize > INLINE_PAYLOAD_SIZE {
+                return Err(PeerFault::InlineLength { len });
+            }
+            return Ok(Message::inline(descriptor));
+        }
+        let (slot, span) = self.pool.accept(&self.side.endpoint, &descriptor)?;
+        Ok(Message::in_slot(descriptor, Held::new(self.side.endpoint.clone(), span), self.pool, slot))
+    }
+
+    #[cold]
+    fn why_closed(&self) -> RecvError {
+        match self.side.fault() {
+            Some(fault) => RecvError::PeerFault(fault),
+            None => RecvError::Closed,
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, fault: PeerFault) -> PeerFault {
+        self.side.fail(fault);
+        if self.side.begin_close() {
+            self.data.stop(&self.side.endpoint);
+            self.side.finish_close(&self.space);
+        }
+        fault
+    }
+}
+
+impl<E: Endpoint, P: SlotPool> Drop for Receiver<E, P> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl<E: Endpoint, P: SlotPool> fmt::Debug for Receiver<E, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("side", &self.side).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,526 @@
+//! The slab: slots of shared memory, a tagged free list, and who may touch which.
+//!
+//! ```text
+//!   free list head --> slot 3 --> slot 0 --> end        (links in the first four bytes of the free slots)
+//!        tag 17
+//! ```
+//!
+//! A slot is free, allocated (its sender writes) or in flight (sent, its receiver reads). Generation and state are one
+//! 64-bit word and every transition is one compare-exchange on both, so a stale handle can change nothing. The free
+//! list is Treiber's stack with a 32-bit tag in the head against ABA:
+//!
+//! ```text
+//!   popper (slow)                     others
+//!   head = (slot 3, tag 17)
+//!   next = link of 3 = 0
+//!                                     pop 3, pop 0, push 3      head = (slot 3, tag 20)
+//!   CAS (3,17) -> (0,18): fails, the tag differs; without it slot 0 would be free and taken at once
+//! ```
+//!
+//! `next` may be read from a slot that somebody else has just taken and is writing payload into. It is speculative:
+//! a relaxed atomic read, used only if the tagged compare-exchange that follows succeeds, and that one cannot succeed
+//! if the slot was taken.
+
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+use crate::endpoint::{Endpoint, PeerId};
+use crate::fault::PeerFault;
+use crate::layout::{
+    At, DataSegmentHeader, FREE_LIST_END, INLINE_PAYLOAD_SLOT, MsgDescHot, SegmentOffsets, ShmSessionConfig, SlotMeta,
+    SlotState, Span,
+};
+use crate::region::{Region, Word};
+use crate::wake::{self, WaitPoint};
+
+/// How often a compare-exchange on a shared word is tried. Each failure means that somebody else succeeded, so a slab
+/// in use settles after a few; a peer that rewrites the word in a loop is a fault.
+const TRIES: u32 = 1 << 16;
+
+/// One slot that this endpoint holds. Not a permission: the guards around it are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// What stands in [`MsgDescHot::payload_slot`].
+    pub reference: u32,
+    /// The generation at which it was allocated.
+    pub generation: u32,
+}
+
+/// Where the payloads of a link live: a session's slab, or the size classes of a hub.
+///
+/// The methods are the transitions of a slot; core's one send step and one receive step call them in order.
+pub trait SlotPool: Copy {
+    /// Longest payload in bytes.
+    fn max_payload(&self) -> usize;
+
+    /// Takes a slot of at least `len` bytes, claims it in the ledger, and says where its bytes are; `None` if no
+    /// slot is free. `len` is at most [`max_payload`](Self::max_payload).
+    ///
+    /// # Errors
+    /// A fault of the free list or of the slot's metadata.
+    fn allocate<E: Endpoint>(&self, endpoint: &E, len: usize) -> Result<Option<(Slot, Span)>, PeerFault>;
+
+    /// Hands an allocated slot over: to be called right before its descriptor is written.
+    ///
+    /// # Errors
+    /// The slot's metadata is not what it was; the claim is given back all the same.
+    fn send<E: Endpoint>(&self, endpoint: &E, slot: Slot) -> Result<(), PeerFault>;
+
+    /// Takes over the slot that a descriptor names, claims it in the ledger, and says where the payload is.
+    ///
+    /// # Errors
+    /// A descriptor that names no slot in flight, or a range outside it; nothing was claimed.
+    fn accept<E: Endpoint>(&self, endpoint: &E, descriptor: &MsgDescHot) -> Result<(Slot, Span), PeerFault>;
+
+    /// Returns a held slot that is in this state to the free list and wakes those who wait for one.
+    ///
+    /// # Errors
+    /// The slot's metadata is not what it was; the claim is given back all the same.
+    fn free<E: Endpoint>(&self, endpoint: &E, slot: Slot, state: SlotState) -> Result<(), PeerFault>;
+
+    /// Wakes everybody who waits for a slot.
+    fn wake_waiters<E: Endpoint>(&self, endpoint: &E);
+
+    /// Where this endpoint waits for a slot.
+    fn wait_point(&self) -> WaitPoint;
+}
+
+/// The slab of a session: its geometry, copied and checked once. Slots are shared by both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataSegment {
+    header: usize,
+    meta: usize,
+    data: usize,
+    slot_size: u32,
+    slot_count: u32,
+    own: PeerId,
+}
+
+impl DataSegment {
+    pub(crate) fn new(config: &ShmSessionConfig, offsets: &SegmentOffsets, own: PeerId) -> Self {
+        Self {
+            header: offsets.data_header,
+            meta: offsets.slot_meta,
+            data: offsets.slot_data,
+            slot_size: config.slot_size,
+            slot_count: config.slot_count,
+            own,
+        }
+    }
+
+    /// Bytes per slot.
+    #[must_use]
+    pub const fn slot_size(&self) -> u32 {
+        self.slot_size
+    }
+
+    /// Number of slots.
+    #[must_use]
+    pub const fn slot_count(&self) -> u32 {
+        self.slot_count
+    }
+
+    #[inline(always)]
+    fn word<T>(&self, field: At<T>) -> At<T> {
+        field.within(self.header)
+    }
+
+    /// Generation and state of a slot that exists.
+    #[inline(always)]
+    fn meta(&self, slot: u32) -> At<u64> {
+        At::new(self.meta + slot as usize * size_of::<SlotMeta>())
+    }
+
+    /// The bytes of a slot that exists.
+    #[inline(always)]
+    fn bytes(&self, slot: u32) -> Span {
+        let size = self.slot_size as usize;
+        Span { offset: self.data + slot as usize * size, len: size }
+    }
+
+    /// The free link of a slot that exists: its first four bytes.
+    #[inline(always)]
+    fn link(&self, slot: u32) -> At<u32> {
+        At::new(self.bytes(slot).offset)
+    }
+
+    /// The slot that contains the byte at `offset` of the region, and how many bytes there are from there to its end.
+    #[cfg(feature = "allocator")]
+    pub(crate) fn locate(&self, offset: usize) -> Option<(u32, usize)> {
+        let from_first = offset.checked_sub(self.data)?;
+        let size = self.slot_size as usize;
+        let slot = u32::try_from(from_first.checked_div(size)?).ok().filter(|slot| *slot < self.slot_count)?;
+        Some((slot, size - from_first.checked_rem(size)?))
+    }
+
+    fn check_index(&self, slot: u32) -> Result<(), PeerFault> {
+        if slot < self.slot_count {
+            return Ok(());
+        }
+        Err(PeerFault::SlotIndex { slot, count: self.slot_count })
+    }
+
+    /// Writes header, metadata and free list of a slab in which every slot is free.
+    pub(crate) fn init<R: Region>(&self, region: &R) {
+        let write = |field: At<u32>, value| region.u32(self.word(field)).store(value, Ordering::Relaxed);
+        write(DataSegmentHeader::SLOT_SIZE, self.slot_size);
+        write(DataSegmentHeader::SLOT_COUNT, self.slot_count);
+        write(DataSegmentHeader::MAX_FRAME_SIZE, self.slot_size);
+        write(DataSegmentHeader::SLOT_AVAILABLE, 0);
+        write(DataSegmentHeader::SLOTS_SLEEPER_A, wake::UNKNOWN);
+        write(DataSegmentHeader::SLOTS_SLEEPER_B, wake::UNKNOWN);
+        let fresh = SlotMeta::new(0, SlotState::Free).to_word();
+        for slot in 0..self.slot_count {
+            region.u64(self.meta(slot)).store(fresh, Ordering::Relaxed);
+            let next = if slot + 1 < self.slot_count { slot + 1 } else { FREE_LIST_END };
+            region.u32(self.link(slot)).store(next, Ordering::Relaxed);
+        }
+        region.u64(self.word(DataSegmentHeader::FREE_HEAD)).store(FreeHead::FRESH.to_word(), Ordering::Relaxed);
+    }
+
+    /// Pops a slot that the list says is free.
+    #[inline]
+    fn pop<R: Region>(&self, region: &R) -> Result<Option<u32>, PeerFault> {
+        let shared = region.u64(self.word(DataSegmentHeader::FREE_HEAD));
+        // Acquire (here and on failure) pairs with the Release in `push`: the link below the head is visible.
+        let mut word = shared.load(Ordering::Acquire);
+        for _ in 0..TRIES {
+            let head = FreeHead::from_word(word);
+            if head.first == FREE_LIST_END {
+                return Ok(None);
+            }
+            if head.first >= self.slot_count {
+                return Err(PeerFault::FreeLink { slot: FREE_LIST_END, next: head.first, count: self.slot_count });
+            }
+            let next = region.u32(self.link(head.first)).load(Ordering::Relaxed);
+            // AcqRel: Release keeps the read of the link above it.
+            match shared.compare_exchange(word, head.then(next).to_word(), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(Some(head.first)),
+                Err(now) => word = now,
+            }
+        }
+        Err(PeerFault::NeverSettles { tries: TRIES })
+    }
+
+    /// Pushes a slot whose metadata says free and which this endpoint still has to itself.
+    #[inline]
+    fn push<R: Region>(&self, region: &R, slot: u32) -> Result<(), PeerFault> {
+        let shared = region.u64(self.word(DataSegmentHeader::FREE_HEAD));
+        let mut word = shared.load(Ordering::Relaxed);
+        for _ in 0..TRIES {
+            let head = FreeHead::from_word(word);
+            region.u32(self.link(slot)).store(head.first, Ordering::Relaxed);
+            // Release pairs with the Acquire in `pop`; everything this endpoint did with the slot is before it.
+            match shared.compare_exchange(word, head.then(slot).to_word(), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(now) => word = now,
+            }
+        }
+        Err(PeerFault::NeverSettles { tries: TRIES })
+    }
+
+    /// One transition: from exactly this generation and state to the other.
+    #[inline]
+    fn change<R: Region>(&self, region: &R, slot: u32, from: SlotMeta, to: SlotMeta) -> Result<(), PeerFault> {
+        // AcqRel: the new owner sees what the old one did with the bytes.
+        match region.u64(self.meta(slot)).compare_exchange(
+            from.to_word(),
+            to.to_word(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        ) {
+            Ok(_) => Ok(()),
+            Err(seen) => Err(mismatch(slot, from, SlotMeta::from_word(seen))),
+        }
+    }
+
+    /// Whether the metadata is what a slot that was just popped must have; its generation.
+    #[inline]
+    fn generation_of_free<R: Region>(&self, region: &R, slot: u32) -> Result<u32, PeerFault> {
+        let seen = SlotMeta::from_word(region.u64(self.meta(slot)).load(Ordering::Acquire));
+        if seen.state == SlotState::Free as u32 {
+            return Ok(seen.generation);
+        }
+        Err(PeerFault::State { slot, expected: SlotState::Free as u32, seen: seen.state })
+    }
+
+    fn points(&self) -> [WaitPoint; 2] {
+        [self.point_of(PeerId(0)), self.point_of(PeerId(1))]
+    }
+
+    fn point_of(&self, waiter: PeerId) -> WaitPoint {
+        let sleeper = match waiter {
+            PeerId(0) => DataSegmentHeader::SLOTS_SLEEPER_A,
+            PeerId(_) => DataSegmentHeader::SLOTS_SLEEPER_B,
+        };
+        WaitPoint { sequence: self.word(DataSegmentHeader::SLOT_AVAILABLE), sleeper: self.word(sleeper), waiter }
+    }
+
+    /// Counts the slots by what their metadata says, and walks the free list. The numbers are taken one after the other:
+    /// in a slab in use they need not add up.
+    pub fn slot_status<R: Region>(&self, region: &R) -> SlotStatus {
+        let mut status = SlotStatus { total: self.slot_count, ..SlotStatus::default() };
+        for slot in 0..self.slot_count {
+            let meta = SlotMeta::from_word(region.u64(self.meta(slot)).load(Ordering::Relaxed));
+            match SlotState::from_u32(meta.state) {
+                Some(SlotState::Free) => status.free += 1,
+                Some(SlotState::Allocated) => status.allocated += 1,
+                Some(SlotState::InFlight) => status.in_flight += 1,
+                None => status.unknown += 1,
+            }
+        }
+        status.free_list_len = self.walk(region, |_| {});
+        status
+    }
+
+    /// Calls `visit` for the slots of the free list, at most as many as there are slots; says how many it met.
+    fn walk<R: Region>(&self, region: &R, mut visit: impl FnMut(u32)) -> u32 {
+        let head = region.u64(self.word(DataSegmentHeader::FREE_HEAD)).load(Ordering::Acquire);
+        let mut slot = FreeHead::from_word(head).first;
+        let mut met = 0;
+        while slot < self.slot_count && met < self.slot_count {
+            met += 1;
+            let next = region.u32(self.link(slot)).load(Ordering::Relaxed);
+            visit(slot);
+            slot = next;
+        }
+        met
+    }
+
+    /// Frees every slot that this endpoint's ledger does not hold and builds the free list anew from them. The other
+    /// peer is gone, no allocation of this endpoint is under way (its sender is borrowed, the gate is shut), but guards
+    /// may be dropped meanwhile by other threads.
+    ///
+    /// ```text
+    ///   1. claim every entry that nobody holds         a guard that is dropped from here on pushes its slot itself
+    ///   2. cut the list off
+    ///   3. walk what was cut off: a slot on it that was not claimed in 1 was pushed meanwhile; push it again
+    ///   4. free and push every slot claimed in 1
+    /// ```
+    pub(crate) fn reclaim<E: Endpoint>(&self, endpoint: &E) -> Result<Reclaimed, PeerFault> {
+        let region = endpoint.region();
+        let ledger = endpoint.ledger();
+        if !ledger.is_settled() {
+            return Ok(Reclaimed::Busy);
+        }
+        for slot in 0..self.slot_count {
+            // One that a guard holds stays what it is.
+            ledger.entry(slot)?.claim_for_reaper();
+        }
+        let cut_off = self.cut_off(region)?;
+        let mut late = cut_off;
+        for _ in 0..self.slot_count {
+            if late >= self.slot_count {
+                break;
+            }
+            let next = region.u32(self.link(late)).load(Ordering::Relaxed);
+            if !ledger.entry(late)?.is_reapers() {
+                self.push(region, late)?;
+            }
+            late = next;
+        }
+        let mut lost = 0;
+        for slot in 0..self.slot_count {
+            let entry = ledger.entry(slot)?;
+            if !entry.is_reapers() {
+                continue;
+            }
+            let seen = SlotMeta::from_word(region.u64(self.meta(slot)).load(Ordering::Acquire));
+            let was_free = seen.state == SlotState::Free as u32;
+            lost += u32::from(!was_free);
+            // A slot that was in somebody's hands gets a new generation, so that no handle to it is good any more.
+            let generation = seen.generation.wrapping_add(u32::from(!was_free));
+            let free = SlotMeta::new(generation, SlotState::Free).to_word();
+            region.u64(self.meta(slot)).store(free, Ordering::Release);
+            entry.transfer();
+            self.push(region, slot)?;
+        }
+        self.wake_waiters(endpoint);
+        Ok(Reclaimed::Slots(lost))
+    }
+
+    /// Empties the free list and says what was its first slot.
+    fn cut_off<R: Region>(&self, region: &R) -> Result<u32, PeerFault> {
+        let shared = region.u64(self.word(DataSegmentHeader::FREE_HEAD));
+        let mut word = shared.load(Ordering::Acquire);
+        for _ in 0..TRIES {
+            let head = FreeHead::from_word(word);
+            match shared.compare_exchange(word, head.then(FREE_LIST_END).to_word(), Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return Ok(head.first),
+                Err(now) => word = now,
+            }
+        }
+        Err(PeerFault::NeverSettles { tries: TRIES })
+    }
+}
+
+/// What [`DataSegment::reclaim`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reclaimed {
+    /// This many slots were in the dead peer's hands.
+    Slots(u32),
+    /// A guard is being dropped by another thread at this moment; nothing was changed.
+    Busy,
+}
+
+impl SlotPool for DataSegment {
+    #[inline]
+    fn max_payload(&self) -> usize {
+        self.slot_size as usize
+    }
+
+    #[inline]
+    fn allocate<E: Endpoint>(&self, endpoint: &E, len: usize) -> Result<Option<(Slot, Span)>, PeerFault> {
+        let region = endpoint.region();
+        let Some(slot) = self.pop(region)? else { return Ok(None) };
+        let before = self.generation_of_free(region, slot)?;
+        let generation = before.wrapping_add(1);
+        let entry = endpoint.ledger().entry(slot)?;
+        entry.claim(slot, generation)?;
+        let taken = self.change(
+            region,
+            slot,
+            SlotMeta::new(before, SlotState::Free),
+            SlotMeta::new(generation, SlotState::Allocated),
+        );
+        if let Err(fault) = taken {
+            entry.transfer();
+            return Err(fault);
+        }
+        let Span { offset, len: size } = self.bytes(slot);
+        Ok(Some((Slot { reference: slot, generation }, Span { offset, len: len.min(size) })))
+    }
+
+    #[inline]
+    fn send<E: Endpoint>(&self, endpoint: &E, slot: Slot) -> Result<(), PeerFault> {
+        let Slot { reference, generation } = slot;
+        // The claim goes first: once the slot is in flight the peer may free it, and it may be popped here again.
+        endpoint.ledger().entry(reference)?.transfer();
+        self.change(
+            endpoint.region(),
+            reference,
+            SlotMeta::new(generation, SlotState::Allocated),
+            SlotMeta::new(generation, SlotState::InFlight),
+        )
+    }
+
+    #[inline]
+    fn accept<E: Endpoint>(&self, endpoint: &E, descriptor: &MsgDescHot) -> Result<(Slot, Span), PeerFault> {
+        debug_assert_ne!(descriptor.payload_slot, INLINE_PAYLOAD_SLOT, "inline payloads have no slot");
+        let slot = descriptor.payload_slot;
+        self.check_index(slot)?;
+        let (offset, len) = (descriptor.payload_offset, descriptor.payload_len);
+        if offset.checked_add(len).is_none_or(|end| end > self.slot_size) {
+            return Err(PeerFault::PayloadRange { slot, offset, len, slot_size: self.slot_size });
+        }
+        let generation = descriptor.payload_generation;
+        let expected = SlotMeta::new(generation, SlotState::InFlight);
+        // Acquire pairs with the sender's change to in flight.
+        let seen = SlotMeta::from_word(endpoint.region().u64(self.meta(slot)).load(Ordering::Acquire));
+        if seen != expected {
+            return Err(mismatch(slot, expected, seen));
+        }
+        endpoint.ledger().entry(slot)?.claim(slot, generation)?;
+        let start = self.bytes(slot).offset + offset as usize;
+        Ok((Slot { reference: slot, generation }, Span { offset: start, len: len as usize }))
+    }
+
+    #[inline]
+    fn free<E: Endpoint>(&self, endpoint: &E, slot: Slot, state: SlotState) -> Result<(), PeerFault> {
+        let Slot { reference, generation } = slot;
+        let region = endpoint.region();
+        let entry = endpoint.ledger().entry(reference)?;
+        let freed = self.change(
+            region,
+            reference,
+            SlotMeta::new(generation, state),
+            SlotMeta::new(generation, SlotState::Free),
+        );
+        if let Err(fault) = freed {
+            entry.transfer();
+            return Err(fault);
+        }
+        entry.let_go(generation);
+        let pushed = self.push(region, reference);
+        entry.settle(generation);
+        self.wake_waiters(endpoint);
+        pushed
+    }
+
+    #[inline]
+    fn wake_waiters<E: Endpoint>(&self, endpoint: &E) {
+        wake::signal_all(endpoint, &self.points());
+    }
+
+    fn wait_point(&self) -> WaitPoint {
+        self.point_of(self.own)
+    }
+}
+
+/// The word at the head of a free list.
+#[derive(Clone, Copy)]
+struct FreeHead {
+    first: u32,
+    tag: u32,
+}
+
+impl FreeHead {
+    const FRESH: Self = Self { first: 0, tag: 0 };
+
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // the two halves of the word
+    const fn from_word(word: u64) -> Self {
+        Self { first: word as u32, tag: (word >> 32) as u32 }
+    }
+
+    #[inline(always)]
+    const fn to_word(self) -> u64 {
+        (self.tag as u64) << 32 | self.first as u64
+    }
+
+    /// The head after a pop or push that makes `first` the first slot.
+    #[inline(always)]
+    const fn then(self, first: u32) -> Self {
+        Self { first, tag: self.tag.wrapping_add(1) }
+    }
+}
+
+#[cold]
+fn mismatch(slot: u32, expected: SlotMeta, seen: SlotMeta) -> PeerFault {
+    if seen.generation != expected.generation {
+        return PeerFault::Generation { slot, expected: expected.generation, seen: seen.generation };
+    }
+    PeerFault::State { slot, expected: expected.state, seen: seen.state }
+}
+
+/// A snapshot of a slab.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotStatus {
+    /// Slots that exist.
+    pub total: u32,
+    /// Slots whose metadata says free.
+    pub free: u32,
+    /// Slots whose metadata says allocated.
+    pub allocated: u32,
+    /// Slots whose metadata says in flight.
+    pub in_flight: u32,
+    /// Slots whose metadata says something else.
+    pub unknown: u32,
+    /// Slots met on a walk along the free list, at most `total`.
+    pub free_list_len: u32,
+}
+
+impl fmt::Display for SlotStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { total, free, allocated, in_flight, unknown, free_list_len } = self;
+        write!(f, "{total} slots: {free} free, {allocated} allocated, {in_flight} in flight")?;
+        if *unknown > 0 {
+            write!(f, ", {unknown} in no known state")?;
+        }
+        if free_list_len != free {
+            write!(f, "; but the free list has {free_list_len}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,253 @@
+//! The wait protocol: how a side says that it sleeps, and how the other one learns that it must wake it.
+//!
+//! Every cause of waiting (data, space, slots; per direction) has a *sequence* word, which a signal bumps, and a
+//! *sleeper* word, in which the waiting side says what it is doing:
+//!
+//! | sleeper | meaning | what a signal does |
+//! |---|---|---|
+//! | 0 | unknown: a peer of version 1.0, or nobody yet | bump, wake, ring: always |
+//! | 1 | awake, will look again behind a heavy barrier before it sleeps | nothing: no call, no write, no fence |
+//! | 4 | awake, will look again behind a plain fence before it sleeps | fence, look once more |
+//! | 2 | asleep on the sequence word | bump, wake |
+//! | 3 | asleep on its doorbell | ring |
+//!
+//! Publishing and then looking at the sleeper word, against marking it and then looking for data, is Dekker's
+//! pattern: each side needs a store-load barrier between its two steps.
+//!
+//! ```text
+//!   the side that sleeps              the side that signals
+//!   v = sequence
+//!   sleeper = 2                       publish
+//!   heavy barrier                     light barrier
+//!   look again                        look at sleeper: 2?
+//!   sleep while sequence == v         bump sequence, wake
+//! ```
+//!
+//! Either the sleeper's second look sees what was published, or the signaller sees the mark. The value slept on is
+//! read before the mark: read after it, a bump in between would be part of it and the wake-up lost.
+//!
+//! The barrier is asymmetric where the platform can do that: the heavy side makes all registered processes execute
+//! one (`membarrier`), and the light side, which runs once per message, only keeps the compiler from reordering.
+//! Otherwise both sides are sequentially consistent fences; loom checks that form.
+
+use core::sync::atomic::Ordering;
+
+use crate::atomic::compiler_fence;
+use crate::endpoint::{Endpoint, PeerId, SleepKind};
+use crate::layout::At;
+use crate::region::{Region, Word};
+
+/// Sleeper: nothing is known of that side; it must be signalled always.
+pub const UNKNOWN: u32 = 0;
+/// Sleeper: awake; looks again behind a heavy barrier before it sleeps.
+pub const AWAKE: u32 = 1;
+/// Sleeper: asleep on the sequence word.
+pub const ASLEEP: u32 = 2;
+/// Sleeper: asleep on its doorbell.
+pub const ASLEEP_ON_DOORBELL: u32 = 3;
+/// Sleeper: awake; looks again behind a plain fence before it sleeps.
+pub const AWAKE_FENCED: u32 = 4;
+
+/// One cause of waiting, of one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitPoint {
+    /// Bumped by a signal.
+    pub sequence: At<u32>,
+    /// What the waiting side is doing.
+    pub sleeper: At<u32>,
+    /// Whose doorbell a signal rings.
+    pub waiter: PeerId,
+}
+
+/// Permission to sleep: until the word no longer has the value, or until the doorbell rings.
+///
+/// The holder must look again afterwards, whatever woke it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a ticket says what to sleep on; without sleeping on it this is a busy loop"]
+pub struct Ticket {
+    word: At<u32>,
+    value: u32,
+    kind: SleepKind,
+}
+
+impl Ticket {
+    /// The word to sleep on.
+    #[must_use]
+    pub const fn word(&self) -> At<u32> {
+        self.word
+    }
+
+    /// The value that the word had before the last look: sleep only while it has it.
+    #[must_use]
+    pub const fn value(&self) -> u32 {
+        self.value
+    }
+
+    /// Whether to sleep on the word or on the doorbell; peers were told which.
+    #[must_use]
+    pub const fn kind(&self) -> SleepKind {
+        self.kind
+    }
+}
+
+/// What one step of sending or receiving came to.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Step<T> {
+    /// It is done.
+    Ready(T),
+    /// There is nothing to do until the ticket's word changes (or the doorbell rings).
+    Sleep(Ticket),
+}
+
+impl<T> Step<T> {
+    /// Turns what is ready into something else.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Step<U> {
+        match self {
+            Self::Ready(value) => Step::Ready(f(value)),
+            Self::Sleep(ticket) => Step::Sleep(ticket),
+        }
+    }
+}
+
+/// The waiting side of a [`WaitPoint`].
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    point: WaitPoint,
+    marked: bool,
+}
+
+impl Waiter {
+    /// Says "awake": from now on this side is signalled only when it sleeps.
+    pub(crate) fn start<E: Endpoint>(endpoint: &E, point: WaitPoint) -> Self {
+        let waiter = Self { point, marked: false };
+        waiter.say(endpoint, Self::awake(endpoint));
+        waiter
+    }
+
+    fn say<E: Endpoint>(&self, endpoint: &E, value: u32) {
+        // Release: what was seen before this side woke up stays before it.
+        endpoint.region().u32(self.point.sleeper).store(value, Ordering::Release);
+    }
+
+    fn awake<E: Endpoint>(endpoint: &E) -> u32 {
+        if endpoint.has_heavy_barrier() { AWAKE } else { AWAKE_FENCED }
+    }
+
+    /// Marks this side as asleep. The caller looks once more before it believes the ticket.
+    pub(crate) fn arm<E: Endpoint>(&mut self, endpoint: &E) -> Ticket {
+        let region = endpoint.region();
+        let kind = endpoint.sleep_kind();
+        // Acquire keeps the mark below it, and pairs with the Release of the bump in `signal_sleeper`.
+        let value = region.u32(self.point.sequence).load(Ordering::Acquire);
+        let mark = match kind {
+            SleepKind::Word => ASLEEP,
+            SleepKind::Doorbell => ASLEEP_ON_DOORBELL,
+        };
+        region.u32(self.point.sleeper).store(mark, Ordering::Relaxed);
+        self.marked = true;
+        if !endpoint.heavy_barrier() {
+            // Pairs with the fence (or, by membarrier, with nothing but the compiler fence) in `light_barrier`.
+            region.fence();
+        }
+        Ticket { word: self.point.sequence, value, kind }
+    }
+
+    /// Says "awake" again, if this side was marked.
+    #[inline]
+    pub(crate) fn disarm<E: Endpoint>(&mut self, endpoint: &E) {
+        if self.marked {
+            self.marked = false;
+            self.say(endpoint, Self::awake(endpoint));
+        }
+    }
+
+    /// Takes this side out of the protocol: its word says "unknown", as before it came.
+    pub(crate) fn stop<E: Endpoint>(&mut self, endpoint: &E) {
+        self.marked = false;
+        self.say(endpoint, UNKNOWN);
+    }
+}
+
+/// The publisher's half of the store-load barrier.
+#[inline(always)]
+fn light_barrier<E: Endpoint>(endpoint: &E) {
+    if endpoint.is_registered() {
+        // The peer's heavy barrier supplies the other half.
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        endpoint.region().fence();
+    }
+}
+
+/// Tells the one waiter of a ring that there is something, after it was published. The first signaller takes the
+/// mark, so that only one of many pays for the wake-up.
+#[inline(always)]
+pub(crate) fn signal<E: Endpoint>(endpoint: &E, point: &WaitPoint) {
+    light_barrier(endpoint);
+    if endpoint.region().u32(point.sleeper).load(Ordering::Relaxed) != AWAKE {
+        signal_sleeper(endpoint, point);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn signal_sleeper<E: Endpoint>(endpoint: &E, point: &WaitPoint) {
+    let sleeper = endpoint.region().u32(point.sleeper);
+    match look_again(endpoint, point) {
+        AWAKE | AWAKE_FENCED => {}
+        mark @ (ASLEEP | ASLEEP_ON_DOORBELL) => {
+            // The taker does not know which barrier the sleeper has, so it leaves the careful "awake".
+            // Relaxed: the bump or the ring below carries the order.
+            if sleeper.compare_exchange(mark, AWAKE_FENCED, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                rouse(endpoint, point, mark);
+            }
+        }
+        unknown => rouse(endpoint, point, unknown),
+    }
+}
+
+/// The sleeper word, read behind a full fence if the sleeper relies on one.
+fn look_again<E: Endpoint>(endpoint: &E, point: &WaitPoint) -> u32 {
+    let sleeper = endpoint.region().u32(point.sleeper);
+    let seen = sleeper.load(Ordering::Relaxed);
+    if seen != AWAKE_FENCED || !endpoint.is_registered() {
+        return seen;
+    }
+    // Pairs with the fence in `Waiter::arm`.
+    endpoint.region().fence();
+    sleeper.load(Ordering::Relaxed)
+}
+
+fn rouse<E: Endpoint>(endpoint: &E, point: &WaitPoint, seen: u32) {
+    if seen != ASLEEP_ON_DOORBELL {
+        // Release pairs with the Acquire in `Waiter::arm`.
+        endpoint.region().u32(point.sequence).fetch_add(1, Ordering::Release);
+        endpoint.wake(point.sequence);
+    }
+    if seen != ASLEEP {
+        endpoint.ring(point.waiter);
+    }
+}
+
+/// Tells everybody who waits at one of several points that share a sequence word. Nobody takes a mark: a signaller
+/// that dies between taking and waking would strand a waiter. Each waiter clears its own.
+#[inline]
+pub(crate) fn signal_all<E: Endpoint>(endpoint: &E, points: &[WaitPoint]) {
+    light_barrier(endpoint);
+    let mut bumped = false;
+    for point in points {
+        let seen = look_again(endpoint, point);
+        if matches!(seen, AWAKE | AWAKE_FENCED) {
+            continue;
+        }
+        if seen != ASLEEP_ON_DOORBELL && !bumped {
+            endpoint.region().u32(point.sequence).fetch_add(1, Ordering::Release);
+            endpoint.wake(point.sequence);
+            bumped = true;
+        }
+        if seen != ASLEEP {
+            endpoint.ring(point.waiter);
+        }
+    }
+}
