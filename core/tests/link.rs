@@ -140,7 +140,7 @@ fn a_gone_peer_is_replaced_and_nothing_of_mine_is_disturbed() {
     assert_eq!(a.reset().unwrap(), 2);
     assert_eq!(mine.payload(), [2; 20]);
     let mut b = Link::attach(endpoint(&region, 3)).unwrap();
-    assert_eq!(b.role(), PeerRole::B);
+    assert_eq!(b.session().role(), PeerRole::B);
     b.split().0.try_send(&MsgDescHot::data(3), &[3; 20]).unwrap();
     assert_eq!(a.split().1.try_recv().unwrap().unwrap().payload(), [3; 20]);
     drop(mine);
@@ -153,7 +153,7 @@ fn the_creator_can_be_replaced_too() {
     std::mem::forget(a);
     b.reset().unwrap();
     let mut a = Link::attach(endpoint(&region, 3)).unwrap();
-    assert_eq!(a.role(), PeerRole::A);
+    assert_eq!(a.session().role(), PeerRole::A);
     a.split().0.try_send(&MsgDescHot::data(3), &[3; 20]).unwrap();
     assert_eq!(b.split().1.try_recv().unwrap().unwrap().payload(), [3; 20]);
 }

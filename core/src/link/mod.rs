@@ -141,9 +141,9 @@ pub struct Link<E: Endpoint> {
     session: Session,
 }
 
-/// The parts of a session: geometry that was checked once and is never read again.
+/// The parts of a session and which peer this is: geometry that was checked once and is never read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Session {
+pub struct Session {
     config: ShmSessionConfig,
     offsets: SegmentOffsets,
     role: PeerRole,
@@ -152,6 +152,63 @@ struct Session {
 impl Session {
     fn new(config: ShmSessionConfig, role: PeerRole) -> Result<Self, LayoutError> {
         Ok(Self { config, offsets: SegmentOffsets::calculate(&config)?, role })
+    }
+
+    /// Which peer this is.
+    #[must_use]
+    pub const fn role(&self) -> PeerRole {
+        self.role
+    }
+
+    /// The shape of the session.
+    #[must_use]
+    pub const fn config(&self) -> ShmSessionConfig {
+        self.config
+    }
+
+    /// What the rings and the slab say now.
+    #[must_use]
+    pub fn status<R: Region>(&self, region: &R) -> LinkStatus {
+        LinkStatus {
+            outgoing: RingStatus::read(region, self.ring_from(self.role)),
+            incoming: RingStatus::read(region, self.ring_from(self.role.peer())),
+            slots: self.slab().slot_status(region),
+        }
+    }
+
+    /// Makes room for a new peer after the other one has gone: frees every slot that this endpoint does not hold,
+    /// empties both rings, and opens the side for [`Link::attach`]. Messages that were on their way are lost; loans and
+    /// payloads that this endpoint holds stay as they are. Returns how many slots the gone peer had in hand or on the
+    /// way.
+    ///
+    /// The halves are this session's. The caller knows that the peer is gone; if it still runs, its next step is a
+    /// [`PeerFault`], here or there.
+    ///
+    /// # Errors
+    /// [`LinkError::Busy`] if another thread is dropping a guard or allocating at this very moment: nothing was
+    /// changed, try again. [`LinkError::PeerFault`] if the free list cannot be rebuilt.
+    pub fn reset<E: Endpoint>(&self, sender: &mut Sender<E>, receiver: &mut Receiver<E>) -> Result<u32, LinkError> {
+        let endpoint = sender.endpoint().clone();
+        let ledger = endpoint.ledger();
+        if !ledger.gate.shut() {
+            return Err(LinkError::Busy);
+        }
+        let reclaimed = self.slab().reclaim(&endpoint);
+        ledger.gate.open();
+        let Reclaimed::Slots(slots) = reclaimed? else { return Err(LinkError::Busy) };
+        let region = endpoint.region();
+        // The old halves are replaced without telling a peer that is not there.
+        sender.abandon();
+        receiver.abandon();
+        for from in [PeerRole::A, PeerRole::B] {
+            self.ring_from(from).init(region);
+        }
+        ledger.fault.clear();
+        (*sender, *receiver) = self.halves(endpoint.clone());
+        region.u32(self.role.state()).store(PeerState::Attached as u32, Ordering::Relaxed);
+        // Release pairs with the Acquire in `take_side`: the newcomer finds everything reset.
+        region.u32(self.role.peer().state()).store(PeerState::Vacant as u32, Ordering::Release);
+        Ok(slots)
     }
 
     /// Whether region and ledger are large enough.
@@ -208,29 +265,32 @@ impl Session {
     }
 
     fn link<E: Endpoint>(self, endpoint: E) -> Link<E> {
+        let (sender, receiver) = self.halves(endpoint);
+        Link { sender, receiver, session: self }
+    }
+
+    fn halves<E: Endpoint>(&self, endpoint: E) -> (Sender<E>, Receiver<E>) {
         let (own, peer) = (self.role, self.role.peer());
         let (outgoing, incoming) = (self.ring_from(own), self.ring_from(peer));
         let producer = outgoing.word(DescRingHeader::PRODUCER_STATE);
         let consumer = incoming.word(DescRingHeader::CONSUMER_STATE);
         let sending = self.end_words(producer, outgoing.word(DescRingHeader::CONSUMER_STATE), consumer);
         let receiving = self.end_words(consumer, incoming.word(DescRingHeader::PRODUCER_STATE), producer);
-        Link {
-            sender: Sender::new(
-                Side::new(endpoint.clone(), sending),
-                self.slab(),
-                outgoing,
-                self.data_point(own),
-                self.space_point(own),
-            ),
-            receiver: Receiver::new(
-                Side::new(endpoint, receiving),
-                self.slab(),
-                incoming,
-                self.data_point(peer),
-                self.space_point(peer),
-            ),
-            session: self,
-        }
+        let sender = Sender::new(
+            Side::new(endpoint.clone(), sending),
+            self.slab(),
+            outgoing,
+            self.data_point(own),
+            self.space_point(own),
+        );
+        let receiver = Receiver::new(
+            Side::new(endpoint, receiving),
+            self.slab(),
+            incoming,
+            self.data_point(peer),
+            self.space_point(peer),
+        );
+        (sender, receiver)
     }
 
     /// Writes a whole fresh segment, its magic last.
@@ -345,16 +405,10 @@ impl<E: Endpoint> Link<E> {
         Self::attach(endpoint)
     }
 
-    /// Which peer this is.
+    /// Which peer this is, and the shape.
     #[must_use]
-    pub fn role(&self) -> PeerRole {
-        self.session.role
-    }
-
-    /// The shape of the session.
-    #[must_use]
-    pub fn config(&self) -> ShmSessionConfig {
-        self.session.config
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 
     /// This side's environment.
@@ -374,15 +428,22 @@ impl<E: Endpoint> Link<E> {
         (self.sender, self.receiver)
     }
 
+    /// The halves and the session they belong to; [`from_parts`](Self::from_parts) is the way back.
+    #[must_use]
+    pub fn into_parts(self) -> (Sender<E>, Receiver<E>, Session) {
+        (self.sender, self.receiver, self.session)
+    }
+
+    /// A link of the two halves that [`into_parts`](Self::into_parts) gave.
+    #[must_use]
+    pub fn from_parts(sender: Sender<E>, receiver: Receiver<E>, session: Session) -> Self {
+        Self { sender, receiver, session }
+    }
+
     /// What the rings and the slab say now.
     #[must_use]
     pub fn status(&self) -> LinkStatus {
-        let region = self.endpoint().region();
-        LinkStatus {
-            outgoing: RingStatus::read(region, self.session.ring_from(self.session.role)),
-            incoming: RingStatus::read(region, self.session.ring_from(self.session.role.peer())),
-            slots: self.session.slab().slot_status(region),
-        }
+        self.session.status(self.endpoint().region())
     }
 
     /// An allocator over this session's slots, for `Vec` and `Box`.
@@ -392,39 +453,12 @@ impl<E: Endpoint> Link<E> {
         crate::allocator::ShmAllocator::new(self.endpoint().clone(), self.session.slab())
     }
 
-    /// Makes room for a new peer after the other one has gone: frees every slot that this endpoint does not hold,
-    /// empties both rings, and opens the side for [`attach`](Self::attach). Messages that were on their way are lost;
-    /// loans and payloads that this endpoint holds stay as they are. Returns how many slots the gone peer had in hand
-    /// or on the way.
-    ///
-    /// The caller knows that the peer is gone. If it still runs, its next step is a [`PeerFault`], here or there.
+    /// Makes room for a new peer after the other one has gone; see [`Session::reset`].
     ///
     /// # Errors
-    /// [`LinkError::Busy`] if another thread is dropping a guard or allocating at this very moment: nothing was
-    /// changed, try again. [`LinkError::PeerFault`] if the free list cannot be rebuilt.
+    /// As there.
     pub fn reset(&mut self) -> Result<u32, LinkError> {
-        let endpoint = self.endpoint().clone();
-        let ledger = endpoint.ledger();
-        if !ledger.gate.shut() {
-            return Err(LinkError::Busy);
-        }
-        let reclaimed = self.session.slab().reclaim(&endpoint);
-        ledger.gate.open();
-        let Reclaimed::Slots(slots) = reclaimed? else { return Err(LinkError::Busy) };
-        let region = endpoint.region();
-        // The old halves are replaced without telling a peer that is not there.
-        self.sender.abandon();
-        self.receiver.abandon();
-        for sender in [PeerRole::A, PeerRole::B] {
-            self.session.ring_from(sender).init(region);
-        }
-        ledger.fault.clear();
-        let fresh = self.session.link(endpoint.clone());
-        *self = fresh;
-        region.u32(self.session.role.state()).store(PeerState::Attached as u32, Ordering::Relaxed);
-        // Release pairs with the Acquire in `take_side`: the newcomer finds everything reset.
-        region.u32(self.session.role.peer().state()).store(PeerState::Vacant as u32, Ordering::Release);
-        Ok(slots)
+        self.session.reset(&mut self.sender, &mut self.receiver)
     }
 }
 
