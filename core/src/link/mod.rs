@@ -308,12 +308,15 @@ impl Session {
         self.ring_from(PeerRole::A).init(region);
         self.ring_from(PeerRole::B).init(region);
         self.slab().init(region);
-        // Release pairs with the Acquire in `read`: whoever sees the magic sees the rest.
+        // Release pairs with the Acquire in `peek`: whoever sees the magic sees the rest.
         region.u64(SegmentHeader::MAGIC).store(u64::from_ne_bytes(MAGIC), Ordering::Release);
     }
 
-    /// Reads and checks the header of a segment that a peer created.
-    fn read<R: Region>(region: &R) -> Result<ShmSessionConfig, LayoutError> {
+    /// Reads the shape of a segment that a peer created, for those who must provide a ledger before they attach.
+    ///
+    /// # Errors
+    /// No segment, another version, or a shape that the layout cannot carry.
+    pub fn peek<R: Region>(region: &R) -> Result<ShmSessionConfig, LayoutError> {
         let (required, available) = (size_of::<SegmentHeader>(), region.size());
         if available < required {
             return Err(LayoutError::SegmentTooSmall { required, available });
@@ -327,11 +330,16 @@ impl Session {
         if found >> 16 != PROTOCOL_VERSION >> 16 {
             return Err(LayoutError::IncompatibleVersion { expected: PROTOCOL_VERSION, found });
         }
-        Ok(ShmSessionConfig {
+        let config = ShmSessionConfig {
             ring_capacity: read(SegmentHeader::RING_CAPACITY),
             slot_size: read(SegmentHeader::SLOT_SIZE),
             slot_count: read(SegmentHeader::SLOT_COUNT),
-        })
+        };
+        let required = SegmentOffsets::calculate(&config)?.end;
+        if required > available {
+            return Err(LayoutError::SegmentTooSmall { required, available });
+        }
+        Ok(config)
     }
 
     /// Whether the other places that repeat the shape agree with the header.
@@ -384,7 +392,7 @@ impl<E: Endpoint> Link<E> {
     /// [`LinkError`]: no segment, another version, a segment that contradicts itself or is cut short, a ledger that
     /// is too small or in use, both sides taken.
     pub fn attach(endpoint: E) -> Result<Self, LinkError> {
-        let config = Session::read(endpoint.region())?;
+        let config = Session::peek(endpoint.region())?;
         let mut session = Session::new(config, PeerRole::B)?;
         session.check_room(&endpoint)?;
         session.check_copies(endpoint.region())?;
@@ -398,7 +406,7 @@ impl<E: Endpoint> Link<E> {
     /// # Errors
     /// Also [`LayoutError::ConfigMismatch`].
     pub fn attach_expecting(endpoint: E, expected: ShmSessionConfig) -> Result<Self, LinkError> {
-        let found = Session::read(endpoint.region())?;
+        let found = Session::peek(endpoint.region())?;
         if found != expected {
             return Err(LayoutError::ConfigMismatch { expected, found }.into());
         }

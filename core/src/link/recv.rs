@@ -90,13 +90,16 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
             ticket = Some(self.data.arm(&self.side.endpoint));
             received = self.try_recv();
         }
-        match (received, ticket) {
-            (Ok(None), Some(ticket)) => Ok(Step::Sleep(ticket)),
-            (received, _) => {
-                self.data.disarm(&self.side.endpoint);
-                received?.map(Step::Ready).ok_or(RecvError::Closed)
-            }
+        match (received?, ticket) {
+            (Some(message), _) => Ok(Step::Ready(message)),
+            (None, Some(ticket)) => Ok(Step::Sleep(ticket)),
+            (None, None) => Err(RecvError::Closed),
         }
+    }
+
+    /// Says that this side will not sleep after all: to be called when a ticket is given up without another step.
+    pub fn disarm(&mut self) {
+        self.data.disarm(&self.side.endpoint);
     }
 
     /// Takes no more messages: the peer's sends fail, and the slots of what is still in the ring are freed. Later
@@ -138,6 +141,7 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
         };
         match message {
             Ok(message) => {
+                self.data.disarm(&self.side.endpoint);
                 self.consumer.advance();
                 self.consumer.release();
                 wake::signal(&self.side.endpoint, &self.space);

@@ -241,6 +241,13 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         }
     }
 
+    /// Says that this side will not sleep after all: to be called when a ticket is given up without another step.
+    #[inline]
+    pub fn disarm(&mut self) {
+        self.space.disarm(&self.side.endpoint);
+        self.slots.disarm(&self.side.endpoint);
+    }
+
     /// Says that nothing more will come: the peer receives what was sent and then sees the end. Later calls fail with
     /// [`SendError::Closed`]. Does not block.
     pub fn close(&mut self) {
@@ -305,7 +312,10 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     #[inline]
     fn put(&mut self, descriptor: &MsgDescHot) -> Result<(), SendError> {
         match self.producer.write(descriptor) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.disarm();
+                Ok(())
+            }
             Err(crate::ring::RingError::Full) => Err(SendError::Full),
             Err(crate::ring::RingError::PeerFault(fault)) => Err(self.fail(fault)),
         }
@@ -327,11 +337,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         loop {
             let missing = match attempt(self) {
                 Err(missing @ (SendError::Full | SendError::NoSlot)) => missing,
-                done => {
-                    self.space.disarm(&self.side.endpoint);
-                    self.slots.disarm(&self.side.endpoint);
-                    return done.map(Step::Ready);
-                }
+                done => return done.map(Step::Ready),
             };
             match armed {
                 Some((for_what, ticket)) if for_what == missing => return Ok(Step::Sleep(ticket)),

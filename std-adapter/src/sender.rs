@@ -1,0 +1,217 @@
+//! The blocking sender: core's send step, and a futex to wait on.
+
+use std::time::Instant;
+
+use rapace_shm_core::layout::MsgDescHot;
+use rapace_shm_core::link::{self, SendError};
+
+use crate::endpoint::{Loan, ShmEndpoint};
+use crate::error::{Error, Unsent};
+use crate::spin::Spin;
+use crate::wait::{Waits, until_ready};
+
+/// The sending half of a session. `Send`, but neither `Sync` nor `Clone`: the ring has one producer.
+///
+/// Dropping it closes this direction: the peer receives everything that was sent, then sees the end. That does not
+/// block.
+#[derive(Debug)]
+pub struct Sender {
+    link: link::Sender<ShmEndpoint>,
+    spin: Spin,
+}
+
+impl Waits for link::Sender<ShmEndpoint> {
+    fn endpoint(&self) -> &ShmEndpoint {
+        self.endpoint()
+    }
+
+    fn disarm(&mut self) {
+        self.disarm();
+    }
+}
+
+/// `None` where waiting can help.
+fn unless_full<T>(sent: Result<T, SendError>) -> Option<Result<T, Error>> {
+    match sent {
+        Err(SendError::Full | SendError::NoSlot) => None,
+        done => Some(done.map_err(Error::from)),
+    }
+}
+
+impl Sender {
+    pub(crate) fn new(link: link::Sender<ShmEndpoint>, spin: Spin) -> Self {
+        Self { link, spin }
+    }
+
+    pub(crate) fn link(&mut self) -> &mut link::Sender<ShmEndpoint> {
+        &mut self.link
+    }
+
+    /// The largest message in bytes.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.link.max_payload()
+    }
+
+    /// How long later calls look before they sleep.
+    pub fn set_spin(&mut self, spin: Spin) {
+        self.spin = spin;
+    }
+
+    /// Sends a message, copying its payload into the descriptor (up to 16 bytes) or a slot; waits for room.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::TooLarge`] or [`Error::PeerFault`]; nothing was sent.
+    #[inline]
+    pub fn send(&mut self, descriptor: &MsgDescHot, payload: &[u8]) -> Result<(), Error> {
+        self.send_until(descriptor, payload, None)
+    }
+
+    /// Sends a message if there is room.
+    ///
+    /// # Errors
+    /// [`Error::Full`], or as [`send`](Self::send); nothing was sent.
+    #[inline]
+    pub fn try_send(&mut self, descriptor: &MsgDescHot, payload: &[u8]) -> Result<(), Error> {
+        Ok(self.link.try_send(descriptor, payload)?)
+    }
+
+    /// Sends a message, waiting for room until the deadline (of the monotonic clock).
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], or as [`send`](Self::send); nothing was sent.
+    pub fn send_deadline(&mut self, descriptor: &MsgDescHot, payload: &[u8], deadline: Instant) -> Result<(), Error> {
+        self.send_until(descriptor, payload, Some(deadline))
+    }
+
+    #[inline]
+    fn send_until(&mut self, descriptor: &MsgDescHot, payload: &[u8], deadline: Option<Instant>) -> Result<(), Error> {
+        until_ready(
+            &mut self.link,
+            &mut self.spin,
+            deadline,
+            |link| unless_full(link.try_send(descriptor, payload)),
+            |link| Ok(link.poll_send(descriptor, payload)?),
+        )
+    }
+
+    /// Sends many messages and looks only now and then whether the peer sleeps; waits for room. Returns how many were
+    /// sent, which is all of them unless there was an error.
+    ///
+    /// # Errors
+    /// How many were sent before it, and the error.
+    pub fn send_batch<'a>(
+        &mut self,
+        messages: impl IntoIterator<Item = (&'a MsgDescHot, &'a [u8])>,
+    ) -> Result<usize, (usize, Error)> {
+        let mut sent = 0;
+        for (descriptor, payload) in messages {
+            let fed = match unless_full(self.link.feed(descriptor, payload)) {
+                Some(fed) => fed,
+                // It publishes what was fed so far, too.
+                None => self.send(descriptor, payload),
+            };
+            if let Err(error) = fed {
+                self.link.flush();
+                return Err((sent, error));
+            }
+            sent += 1;
+        }
+        self.link.flush();
+        Ok(sent)
+    }
+
+    /// Takes a slot for a message of `len` bytes; waits for one.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::TooLarge`] or [`Error::PeerFault`].
+    #[inline]
+    pub fn loan(&mut self, len: usize) -> Result<Loan, Error> {
+        self.loan_until(len, None)
+    }
+
+    /// Takes a slot for a message of `len` bytes if one is free.
+    ///
+    /// # Errors
+    /// [`Error::Full`], or as [`loan`](Self::loan).
+    #[inline]
+    pub fn try_loan(&mut self, len: usize) -> Result<Loan, Error> {
+        Ok(self.link.try_loan(len)?)
+    }
+
+    /// Takes a slot for a message of `len` bytes, waiting for one until the deadline (of the monotonic clock).
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], or as [`loan`](Self::loan).
+    pub fn loan_deadline(&mut self, len: usize, deadline: Instant) -> Result<Loan, Error> {
+        self.loan_until(len, Some(deadline))
+    }
+
+    #[inline]
+    fn loan_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Loan, Error> {
+        until_ready(
+            &mut self.link,
+            &mut self.spin,
+            deadline,
+            |link| unless_full(link.try_loan(len)),
+            |link| Ok(link.poll_loan(len)?),
+        )
+    }
+
+    /// Sends a loan where it lies; waits for room in the ring.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::ForeignLoan`] or [`Error::PeerFault`]; the loan comes back.
+    #[inline]
+    pub fn send_loan(&mut self, descriptor: &MsgDescHot, loan: Loan) -> Result<(), Unsent> {
+        self.send_loan_until(descriptor, loan, None)
+    }
+
+    /// Sends a loan where it lies if the ring has room.
+    ///
+    /// # Errors
+    /// [`Error::Full`], or as [`send_loan`](Self::send_loan); the loan comes back.
+    #[inline]
+    pub fn try_send_loan(&mut self, descriptor: &MsgDescHot, loan: Loan) -> Result<(), Unsent> {
+        let mut loan = Some(loan);
+        let sent = self.link.feed_loan(descriptor, &mut loan);
+        self.link.flush();
+        sent.map_err(|error| Unsent { error: error.into(), loan })
+    }
+
+    /// Sends a loan where it lies, waiting for room until the deadline (of the monotonic clock).
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], or as [`send_loan`](Self::send_loan); the loan comes back.
+    pub fn send_loan_deadline(&mut self, descriptor: &MsgDescHot, loan: Loan, deadline: Instant) -> Result<(), Unsent> {
+        self.send_loan_until(descriptor, loan, Some(deadline))
+    }
+
+    #[inline]
+    fn send_loan_until(
+        &mut self,
+        descriptor: &MsgDescHot,
+        loan: Loan,
+        deadline: Option<Instant>,
+    ) -> Result<(), Unsent> {
+        let slot = std::cell::RefCell::new(Some(loan));
+        let sent = until_ready(
+            &mut self.link,
+            &mut self.spin,
+            deadline,
+            |link| {
+                let fed = link.feed_loan(descriptor, &mut slot.borrow_mut());
+                link.flush();
+                unless_full(fed)
+            },
+            |link| Ok(link.poll_send_loan(descriptor, &mut slot.borrow_mut())?),
+        );
+        sent.map_err(|error| Unsent { error, loan: slot.into_inner() })
+    }
+
+    /// Says that nothing more will come: the peer receives what was sent, then sees the end. Does not block; dropping
+    /// the sender does the same.
+    pub fn close(&mut self) {
+        self.link.close();
+    }
+}

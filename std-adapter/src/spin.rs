@@ -1,0 +1,77 @@
+//! How long to look again before going to sleep.
+
+/// How many times a waiting call tries again before it sleeps.
+///
+/// Waking a sleeper takes tens of microseconds, so it pays to look a little longer first. How much longer adapts: a
+/// wait that was over while it spun allows the next one the full limit again, one that had to sleep halves it, down to
+/// a sixteenth. An endpoint whose peer is slow soon spins hardly at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spin {
+    limit: u32,
+    budget: u32,
+}
+
+/// About twenty microseconds of looking on a machine of 2025.
+const DEFAULT_LIMIT: u32 = 2000;
+
+impl Spin {
+    /// At most `limit` tries; 0 sleeps at once.
+    #[must_use]
+    pub const fn tries(limit: u32) -> Self {
+        Self { limit, budget: limit }
+    }
+
+    /// Sleeps at once.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self::tries(0)
+    }
+
+    /// Calls `attempt` until it gives something, for at most the current budget.
+    #[inline]
+    pub(crate) fn until<T>(&mut self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+        for _ in 0..self.budget {
+            if let Some(value) = attempt() {
+                self.budget = self.limit;
+                return Some(value);
+            }
+            std::hint::spin_loop();
+        }
+        self.budget = (self.budget / 2).max(self.limit / 16);
+        None
+    }
+}
+
+/// On a machine with one processor: sleeps at once, because the peer cannot make progress meanwhile.
+impl Default for Spin {
+    fn default() -> Self {
+        let alone = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+        Self::tries(if alone { 0 } else { DEFAULT_LIMIT })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_in_vain_shortens_the_next_wait_and_success_restores_it() {
+        let mut spin = Spin::tries(64);
+        let mut tries = |succeed: bool| {
+            let mut count = 0;
+            spin.until(|| {
+                count += 1;
+                succeed.then_some(())
+            });
+            count
+        };
+        assert_eq!([tries(false), tries(false), tries(false), tries(false)], [64, 32, 16, 8]);
+        assert_eq!([tries(false), tries(false)], [4, 4]);
+        assert_eq!([tries(true), tries(false)], [1, 64]);
+    }
+
+    #[test]
+    fn zero_never_tries() {
+        assert_eq!(Spin::none().until(|| Some(())), None);
+    }
+}

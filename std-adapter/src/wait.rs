@@ -1,0 +1,54 @@
+//! The blocking loop around core's steps: try, spin, then sleep where the ticket says.
+
+use std::time::Instant;
+
+use rapace_shm_core::region::{InRegion, Region};
+use rapace_shm_core::wake::{Step, Ticket};
+
+use crate::endpoint::ShmEndpoint;
+use crate::error::Error;
+use crate::futex::{self, Woken};
+use crate::spin::Spin;
+
+/// A half of a link that can try, and that can say what to sleep on.
+pub(crate) trait Waits {
+    /// This side's environment.
+    fn endpoint(&self) -> &ShmEndpoint;
+    /// Says that this side will not sleep after all.
+    fn disarm(&mut self);
+}
+
+/// Repeats a step until it is ready or the deadline passes. `attempt` tries without arming and says `None` for "not
+/// yet"; `step` is core's, which arms.
+#[inline]
+pub(crate) fn until_ready<H: Waits, T>(
+    half: &mut H,
+    spin: &mut Spin,
+    deadline: Option<Instant>,
+    mut attempt: impl FnMut(&mut H) -> Option<Result<T, Error>>,
+    mut step: impl FnMut(&mut H) -> Result<Step<T>, Error>,
+) -> Result<T, Error> {
+    if let Some(done) = attempt(half) {
+        return done;
+    }
+    loop {
+        if let Some(done) = spin.until(|| attempt(half)) {
+            return done;
+        }
+        match step(half)? {
+            Step::Ready(value) => return Ok(value),
+            Step::Sleep(ticket) => {
+                if sleep(half.endpoint(), &ticket, deadline)? == Woken::TimedOut {
+                    half.disarm();
+                    // What arrived at the last moment still counts.
+                    return attempt(half).unwrap_or(Err(Error::Timeout));
+                }
+            }
+        }
+    }
+}
+
+fn sleep(endpoint: &ShmEndpoint, ticket: &Ticket, deadline: Option<Instant>) -> Result<Woken, Error> {
+    futex::wait(endpoint.region().u32(ticket.word()), ticket.value(), deadline)
+        .map_err(Error::io("cannot wait on the segment's futex"))
+}
