@@ -9,9 +9,10 @@
 //! The invariants that the `unsafe` blocks below cite by number:
 //!
 //! 1. `base .. base + len` of a [`RawRegion`] is readable and writable for as long as a clone of its keeper lives,
-//!    `base` is a multiple of [`REGION_ALIGN`], and `len` is at most `isize::MAX`. Promised to [`RawRegion::new`],
-//!    never changed afterwards.
-//! 2. A word access is in bounds and aligned: [`RawRegion::address`] checks both against `len` at every access.
+//!    `base` is a multiple of [`REGION_ALIGN`], and `len` is at least that and at most `isize::MAX`. Promised to or
+//!    checked by [`RawRegion::new`], never changed afterwards.
+//! 2. A word access is in bounds, because [`RawRegion::word`] compares with `len` at every access, and aligned,
+//!    because `base` and every [`At`] are.
 //! 3. Nobody forms a reference to the region's bytes other than to atomics, apart from [`Held`].
 //! 4. A [`Held`] exists only while the ledger of its endpoint says "held" for the one slot that contains its span
 //!    (private memory, claimed by a read-modify-write), so two `Held` of one endpoint never overlap. The other
@@ -137,7 +138,8 @@ impl<K> RawRegion<K> {
     /// A region over `len` bytes at `base`.
     ///
     /// # Errors
-    /// [`LayoutError::Misaligned`] if `base` is not a multiple of [`REGION_ALIGN`].
+    /// [`LayoutError::Misaligned`] if `base` is not a multiple of [`REGION_ALIGN`], [`LayoutError::SegmentTooSmall`] if
+    /// there are not even that many bytes.
     ///
     /// # Safety
     /// The bytes are readable and writable for as long as `keeper` or a clone of it lives, `len` is at most
@@ -147,6 +149,9 @@ impl<K> RawRegion<K> {
         if !address.is_multiple_of(REGION_ALIGN) {
             return Err(LayoutError::Misaligned { address });
         }
+        if len < REGION_ALIGN {
+            return Err(LayoutError::SegmentTooSmall { required: REGION_ALIGN, available: len });
+        }
         Ok(Self { base, len, keeper })
     }
 
@@ -155,20 +160,20 @@ impl<K> RawRegion<K> {
         &self.keeper
     }
 
-    /// The address of `size` bytes at `offset`, if they lie within and are aligned to `align`.
+    /// The address of a word, if it lies within: one comparison, at every access.
     #[inline(always)]
-    fn address(&self, offset: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
-        let room = self.len.checked_sub(size)?;
-        if offset > room || offset & (align - 1) != 0 {
+    fn word<T>(&self, at: At<T>) -> Option<NonNull<T>> {
+        // No word is longer than the shortest region.
+        if at.offset() > self.len.wrapping_sub(size_of::<T>()) {
             return None;
         }
-        // SAFETY: offset + size <= len, so the result is within the allocation (invariant 1).
-        Some(unsafe { self.base.add(offset) })
+        // SAFETY: offset + size <= len, so the result is within the region (invariant 1).
+        Some(unsafe { self.base.add(at.offset()) }.cast())
     }
 
     #[inline(always)]
     fn line(&self, at: At<Line>) -> &[AtomicU64; 8] {
-        match self.address(at.offset(), size_of::<Line>(), align_of::<AtomicU64>()) {
+        match self.word(at) {
             // SAFETY: in bounds and aligned (2), alive (1), and atomics may be shared (3).
             Some(address) => unsafe { address.cast::<[AtomicU64; 8]>().as_ref() },
             None => nowhere(at),
@@ -186,7 +191,7 @@ fn nowhere<T>(at: At<T>) -> &'static [AtomicU64; 8] {
     &NOWHERE
 }
 
-// SAFETY: every accessor goes through `address`, which keeps it within the one memory that the clones share.
+// SAFETY: every accessor goes through `word` or `bytes`, which keep it within the one memory that the clones share.
 unsafe impl<K: Clone> Region for RawRegion<K> {
     type U32<'a>
         = &'a AtomicU32
@@ -205,7 +210,7 @@ unsafe impl<K: Clone> Region for RawRegion<K> {
     #[inline(always)]
     fn u32(&self, at: At<u32>) -> &AtomicU32 {
         static NOWHERE: AtomicU32 = AtomicU32::new(0);
-        match self.address(at.offset(), size_of::<u32>(), align_of::<AtomicU32>()) {
+        match self.word(at) {
             // SAFETY: in bounds and aligned (2), alive (1), and atomics may be shared (3).
             Some(address) => unsafe { address.cast::<AtomicU32>().as_ref() },
             None => {
@@ -217,7 +222,7 @@ unsafe impl<K: Clone> Region for RawRegion<K> {
 
     #[inline(always)]
     fn u64(&self, at: At<u64>) -> &AtomicU64 {
-        match self.address(at.offset(), size_of::<u64>(), align_of::<AtomicU64>()) {
+        match self.word(at) {
             // SAFETY: in bounds and aligned (2), alive (1), and atomics may be shared (3).
             Some(address) => unsafe { address.cast::<AtomicU64>().as_ref() },
             None => {
@@ -272,11 +277,15 @@ unsafe impl<K: Clone> Region for RawRegion<K> {
     }
 }
 
-// SAFETY: `address` has checked the span against the region's length.
+// SAFETY: the span was compared with the region's length.
 unsafe impl<K: Clone> ByteRegion for RawRegion<K> {
     #[inline]
     fn bytes(&self, span: Span) -> Option<NonNull<u8>> {
-        self.address(span.offset, span.len, 1)
+        if span.offset > self.len || span.len > self.len - span.offset {
+            return None;
+        }
+        // SAFETY: offset + len of the span <= len, so the result is within the region (invariant 1).
+        Some(unsafe { self.base.add(span.offset) })
     }
 }
 

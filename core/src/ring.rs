@@ -56,14 +56,6 @@ pub(crate) struct Place {
 
 impl Place {
     #[inline(always)]
-    fn descriptor(self, number: u64) -> At<Line> {
-        let mask = u64::from(self.capacity).wrapping_sub(1);
-        #[allow(clippy::cast_possible_truncation)] // masked to less than 2^31
-        let index = (number & mask) as usize;
-        At::new(self.header + RING_HEADER_SIZE + index * size_of::<Line>())
-    }
-
-    #[inline(always)]
     pub(crate) fn word<T>(self, field: At<T>) -> At<T> {
         field.within(self.header)
     }
@@ -108,6 +100,38 @@ impl Place {
         ] {
             region.u32(self.word(field)).store(0, Ordering::Relaxed);
         }
+    }
+}
+
+/// The words that the two ends use for every message, at hand.
+#[derive(Clone, Copy, Debug)]
+struct Words {
+    head: At<u64>,
+    tail: At<u64>,
+    descriptors: usize,
+    mask: u64,
+}
+
+impl Words {
+    const fn of(place: Place) -> Self {
+        Self {
+            head: DescRingHeader::VISIBLE_HEAD.within(place.header),
+            tail: DescRingHeader::TAIL.within(place.header),
+            descriptors: place.header + RING_HEADER_SIZE,
+            mask: (place.capacity as u64).wrapping_sub(1),
+        }
+    }
+
+    #[inline(always)]
+    const fn capacity(&self) -> u64 {
+        self.mask.wrapping_add(1)
+    }
+
+    #[inline(always)]
+    const fn descriptor(&self, number: u64) -> At<Line> {
+        #[allow(clippy::cast_possible_truncation)] // masked to less than 2^31
+        let index = (number & self.mask) as usize;
+        At::new(self.descriptors + index * size_of::<Line>())
     }
 }
 
@@ -214,7 +238,7 @@ impl fmt::Display for RingStatus {
 #[derive(Debug)]
 pub struct Producer<R> {
     region: R,
-    place: Place,
+    words: Words,
     /// Messages written, whether or not published.
     head: u64,
     /// Messages published.
@@ -231,25 +255,26 @@ impl<R: Region> Producer<R> {
         let status = RingStatus::read(&region, place);
         let head = status.visible_head;
         let tail = if status.len() <= u64::from(place.capacity) { status.tail } else { head };
-        Self { region, place, head, published: head, tail, not_sync: PhantomData }
+        Self { region, words: Words::of(place), head, published: head, tail, not_sync: PhantomData }
     }
 
     /// Descriptors that the ring holds.
     #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // it was a u32
     pub fn capacity(&self) -> u32 {
-        self.place.capacity
+        self.words.capacity() as u32
     }
 
     #[inline(always)]
     fn room(&self) -> u64 {
-        u64::from(self.place.capacity).wrapping_sub(self.head.wrapping_sub(self.tail))
+        self.words.capacity().wrapping_sub(self.head.wrapping_sub(self.tail))
     }
 
     /// Looks at the consumer's index and checks it.
     #[inline]
     fn refresh(&mut self) -> Result<(), PeerFault> {
         // Pairs with the Release in `Consumer::release`: what the consumer read from a place is read before we reuse it.
-        let seen = self.region.u64(self.place.word(DescRingHeader::TAIL)).load(Ordering::Acquire);
+        let seen = self.region.u64(self.words.tail).load(Ordering::Acquire);
         if seen.wrapping_sub(self.tail) > self.published.wrapping_sub(self.tail) {
             return Err(PeerFault::Tail { seen, before: self.tail, published: self.published });
         }
@@ -284,7 +309,7 @@ impl<R: Region> Producer<R> {
 
     #[inline(always)]
     fn put(&mut self, descriptor: &MsgDescHot) {
-        self.region.store_line(self.place.descriptor(self.head), descriptor.to_line());
+        self.region.store_line(self.words.descriptor(self.head), descriptor.to_line());
         self.head = self.head.wrapping_add(1);
     }
 
@@ -295,7 +320,7 @@ impl<R: Region> Producer<R> {
             return false;
         }
         // Pairs with the Acquire in `Consumer::refresh`: whoever sees the head sees the descriptors below it.
-        self.region.u64(self.place.word(DescRingHeader::VISIBLE_HEAD)).store(self.head, Ordering::Release);
+        self.region.u64(self.words.head).store(self.head, Ordering::Release);
         self.published = self.head;
         true
     }
@@ -331,7 +356,7 @@ impl<R: Region> Producer<R> {
 #[derive(Debug)]
 pub struct Consumer<R> {
     region: R,
-    place: Place,
+    words: Words,
     /// Messages read, whether or not their places were released.
     tail: u64,
     /// The producer's index when last looked at.
@@ -343,23 +368,24 @@ impl<R: Region> Consumer<R> {
     /// Continues where the shared header says that the last consumer stopped.
     pub(crate) fn resume(region: R, place: Place) -> Self {
         let tail = RingStatus::read(&region, place).tail;
-        Self { region, place, tail, head: tail, not_sync: PhantomData }
+        Self { region, words: Words::of(place), tail, head: tail, not_sync: PhantomData }
     }
 
     /// Descriptors that the ring holds.
     #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // it was a u32
     pub fn capacity(&self) -> u32 {
-        self.place.capacity
+        self.words.capacity() as u32
     }
 
     /// Looks at the producer's index and checks it.
     #[inline]
     fn refresh(&mut self) -> Result<(), PeerFault> {
         // Pairs with the Release in `Producer::publish`.
-        let seen = self.region.u64(self.place.word(DescRingHeader::VISIBLE_HEAD)).load(Ordering::Acquire);
+        let seen = self.region.u64(self.words.head).load(Ordering::Acquire);
         let ahead = seen.wrapping_sub(self.tail);
-        if ahead < self.head.wrapping_sub(self.tail) || ahead > u64::from(self.place.capacity) {
-            return Err(PeerFault::Head { seen, consumed: self.tail, capacity: self.place.capacity });
+        if ahead < self.head.wrapping_sub(self.tail) || ahead > self.words.capacity() {
+            return Err(PeerFault::Head { seen, consumed: self.tail, capacity: self.capacity() });
         }
         self.head = seen;
         Ok(())
@@ -390,7 +416,7 @@ impl<R: Region> Consumer<R> {
 
     #[inline(always)]
     fn read(&self) -> MsgDescHot {
-        MsgDescHot::from_line(self.region.load_line(self.place.descriptor(self.tail)))
+        MsgDescHot::from_line(self.region.load_line(self.words.descriptor(self.tail)))
     }
 
     /// Goes on to the next message without telling the producer. Does nothing if nothing was ready.
@@ -405,7 +431,7 @@ impl<R: Region> Consumer<R> {
     #[inline]
     pub fn release(&mut self) {
         // Pairs with the Acquire in `Producer::refresh`.
-        self.region.u64(self.place.word(DescRingHeader::TAIL)).store(self.tail, Ordering::Release);
+        self.region.u64(self.words.tail).store(self.tail, Ordering::Release);
     }
 
     /// Takes the next descriptor out of the ring.

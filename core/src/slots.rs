@@ -89,8 +89,6 @@ pub trait SlotPool: Copy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataSegment {
     header: usize,
-    meta: usize,
-    data: usize,
     slot_size: u32,
     slot_count: u32,
     own: PeerId,
@@ -98,14 +96,7 @@ pub struct DataSegment {
 
 impl DataSegment {
     pub(crate) fn new(config: &ShmSessionConfig, offsets: &SegmentOffsets, own: PeerId) -> Self {
-        Self {
-            header: offsets.data_header,
-            meta: offsets.slot_meta,
-            data: offsets.slot_data,
-            slot_size: config.slot_size,
-            slot_count: config.slot_count,
-            own,
-        }
+        Self { header: offsets.data_header, slot_size: config.slot_size, slot_count: config.slot_count, own }
     }
 
     /// Bytes per slot.
@@ -128,14 +119,20 @@ impl DataSegment {
     /// Generation and state of a slot that exists.
     #[inline(always)]
     fn meta(&self, slot: u32) -> At<u64> {
-        At::new(self.meta + slot as usize * size_of::<SlotMeta>())
+        At::new(self.header + size_of::<DataSegmentHeader>() + slot as usize * size_of::<SlotMeta>())
+    }
+
+    /// Where the first slot starts: behind the metadata of the last.
+    #[inline(always)]
+    fn data(&self) -> usize {
+        self.meta(self.slot_count).offset()
     }
 
     /// The bytes of a slot that exists.
     #[inline(always)]
     fn bytes(&self, slot: u32) -> Span {
         let size = self.slot_size as usize;
-        Span { offset: self.data + slot as usize * size, len: size }
+        Span { offset: self.data() + slot as usize * size, len: size }
     }
 
     /// The free link of a slot that exists: its first four bytes.
@@ -147,7 +144,7 @@ impl DataSegment {
     /// The slot that contains the byte at `offset` of the region, and how many bytes there are from there to its end.
     #[cfg(feature = "allocator")]
     pub(crate) fn locate(&self, offset: usize) -> Option<(u32, usize)> {
-        let from_first = offset.checked_sub(self.data)?;
+        let from_first = offset.checked_sub(self.data())?;
         let size = self.slot_size as usize;
         let slot = u32::try_from(from_first.checked_div(size)?).ok().filter(|slot| *slot < self.slot_count)?;
         Some((slot, size - from_first.checked_rem(size)?))

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rapace_shm_core::link::{self, RecvError};
+use rapace_shm_core::link;
 
 use crate::endpoint::{Message, ShmEndpoint};
 use crate::error::Error;
@@ -27,11 +27,6 @@ impl Waits for link::Receiver<ShmEndpoint> {
     fn disarm(&mut self) {
         self.disarm();
     }
-}
-
-/// `None` where waiting can help.
-fn unless_empty(received: Result<Option<Message>, RecvError>) -> Option<Result<Message, Error>> {
-    received.map_err(Error::from).transpose()
 }
 
 impl Receiver {
@@ -59,7 +54,7 @@ impl Receiver {
     /// [`Error::Empty`], or as [`recv`](Self::recv).
     #[inline]
     pub fn try_recv(&mut self) -> Result<Message, Error> {
-        unless_empty(self.link.try_recv()).unwrap_or(Err(Error::Empty))
+        self.link.try_recv()?.ok_or(Error::Empty)
     }
 
     /// Receives a message, waiting for one until the deadline (of the monotonic clock).
@@ -72,12 +67,22 @@ impl Receiver {
 
     #[inline]
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Message, Error> {
+        if !self.link.is_ready()? {
+            self.wait_until_ready(deadline)?;
+        }
+        self.try_recv()
+    }
+
+    fn wait_until_ready(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
         until_ready(
             &mut self.link,
             &mut self.spin,
             deadline,
-            |link| unless_empty(link.try_recv()),
-            |link| Ok(link.poll_recv()?),
+            |link| match link.is_ready() {
+                Ok(false) => None,
+                ready => Some(ready.map(drop).map_err(Error::from)),
+            },
+            |link| Ok(link.poll_ready()?),
         )
     }
 

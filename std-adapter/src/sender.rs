@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use rapace_shm_core::layout::MsgDescHot;
 use rapace_shm_core::link::{self, SendError};
+use rapace_shm_core::slots::DataSegment;
 
 use crate::endpoint::{Loan, ShmEndpoint};
 use crate::error::{Error, Unsent};
@@ -53,6 +54,12 @@ impl Sender {
         self.link.max_payload()
     }
 
+    /// The slot pool below the loans, and this side's environment: for measurements and snapshots.
+    #[must_use]
+    pub fn slots(&self) -> (&ShmEndpoint, DataSegment) {
+        (self.link.endpoint(), *self.link.pool())
+    }
+
     /// How long later calls look before they sleep.
     pub fn set_spin(&mut self, spin: Spin) {
         self.spin = spin;
@@ -86,6 +93,9 @@ impl Sender {
 
     #[inline]
     fn send_until(&mut self, descriptor: &MsgDescHot, payload: &[u8], deadline: Option<Instant>) -> Result<(), Error> {
+        if let Some(sent) = unless_full(self.link.try_send(descriptor, payload)) {
+            return sent;
+        }
         until_ready(
             &mut self.link,
             &mut self.spin,
@@ -149,6 +159,9 @@ impl Sender {
 
     #[inline]
     fn loan_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Loan, Error> {
+        if let Some(loan) = unless_full(self.link.try_loan(len)) {
+            return loan;
+        }
         until_ready(
             &mut self.link,
             &mut self.spin,
@@ -194,6 +207,10 @@ impl Sender {
         loan: Loan,
         deadline: Option<Instant>,
     ) -> Result<(), Unsent> {
+        let loan = match self.try_send_loan(descriptor, loan) {
+            Err(Unsent { error: Error::Full, loan: Some(loan) }) => loan,
+            done => return done,
+        };
         let slot = std::cell::RefCell::new(Some(loan));
         let sent = until_ready(
             &mut self.link,

@@ -18,9 +18,9 @@ pub(crate) trait Waits {
     fn disarm(&mut self);
 }
 
-/// Repeats a step until it is ready or the deadline passes. `attempt` tries without arming and says `None` for "not
+/// Repeats a step until it is ready or the deadline passes, after a first try was in vain. `attempt` tries without arming and says `None` for "not
 /// yet"; `step` is core's, which arms.
-#[inline]
+#[cold]
 pub(crate) fn until_ready<H: Waits, T>(
     half: &mut H,
     spin: &mut Spin,
@@ -28,9 +28,6 @@ pub(crate) fn until_ready<H: Waits, T>(
     mut attempt: impl FnMut(&mut H) -> Option<Result<T, Error>>,
     mut step: impl FnMut(&mut H) -> Result<Step<T>, Error>,
 ) -> Result<T, Error> {
-    if let Some(done) = attempt(half) {
-        return done;
-    }
     loop {
         if let Some(done) = spin.until(|| attempt(half)) {
             return done;

@@ -6,7 +6,8 @@ use core::marker::PhantomData;
 /// The offset, in bytes from the start of a region, at which a `T` lives.
 ///
 /// `T` is the width of the word (`u32`, `u64`) or a whole [`Line`]; which fields are shared words is said by
-/// giving them an `At`. An `At` carries no permission: a region checks it again before it forms an address.
+/// giving them an `At`. It is always a multiple of the word's size (of 8 for a line), and it carries no permission: a
+/// region checks it against its own size before it forms an address.
 pub struct At<T> {
     offset: usize,
     word: PhantomData<fn() -> T>,
@@ -16,11 +17,13 @@ pub struct At<T> {
 pub type Line = [u64; 8];
 
 impl<T> At<T> {
-    /// The word at `offset` bytes.
+    const ALIGN: usize = if size_of::<T>() < 8 { size_of::<T>() } else { 8 };
+
+    /// The word at `offset` bytes, rounded down to a multiple of its size.
     #[must_use]
     #[inline]
     pub const fn new(offset: usize) -> Self {
-        Self { offset, word: PhantomData }
+        Self { offset: offset & !(Self::ALIGN - 1), word: PhantomData }
     }
 
     /// Offset in bytes from the start of the region.
@@ -30,8 +33,8 @@ impl<T> At<T> {
         self.offset
     }
 
-    /// This field of a structure that itself starts at `base` bytes. Saturates, so that an absurd base
-    /// stays outside every region.
+    /// This field of a structure that itself starts at `base` bytes. Saturates, so that an absurd base stays outside
+    /// every region.
     #[must_use]
     #[inline]
     pub const fn within(self, base: usize) -> Self {

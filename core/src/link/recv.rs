@@ -62,20 +62,10 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     /// [`RecvError::Closed`] after the last message, or a fault of the peer.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<E, P>>, RecvError> {
-        if !self.side.is_good() {
-            return Err(self.why_closed());
+        if !self.is_ready()? {
+            return Ok(None);
         }
-        if let Some(message) = self.take()? {
-            return Ok(Some(message));
-        }
-        if self.side.peer_is_closed() {
-            // What was published before the end is visible now.
-            return match self.take()? {
-                Some(message) => Ok(Some(message)),
-                None => Err(RecvError::Closed),
-            };
-        }
-        Ok(None)
+        self.take()
     }
 
     /// Receives a message, or says what to sleep on.
@@ -84,20 +74,44 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     /// As [`try_recv`](Self::try_recv).
     #[inline]
     pub fn poll_recv(&mut self) -> Result<Step<Message<E, P>>, RecvError> {
-        let mut received = self.try_recv();
-        let mut ticket = None;
-        if matches!(received, Ok(None)) {
-            ticket = Some(self.data.arm(&self.side.endpoint));
-            received = self.try_recv();
+        match self.poll_ready()? {
+            Step::Ready(()) => self.take()?.map(Step::Ready).ok_or(RecvError::Closed),
+            Step::Sleep(ticket) => Ok(Step::Sleep(ticket)),
         }
-        match (received?, ticket) {
-            (Some(message), _) => Ok(Step::Ready(message)),
-            (None, Some(ticket)) => Ok(Step::Sleep(ticket)),
-            (None, None) => Err(RecvError::Closed),
+    }
+
+    /// Whether a message is there, so that the next [`try_recv`](Self::try_recv) gives one (or a fault).
+    ///
+    /// # Errors
+    /// As [`try_recv`](Self::try_recv).
+    #[inline]
+    pub fn is_ready(&mut self) -> Result<bool, RecvError> {
+        if !self.side.is_good() {
+            return Err(self.why_closed());
+        }
+        Ok(self.has_message()? || self.ends_with_message()?)
+    }
+
+    /// Says what to sleep on unless a message is there.
+    ///
+    /// # Errors
+    /// As [`try_recv`](Self::try_recv).
+    pub fn poll_ready(&mut self) -> Result<Step<()>, RecvError> {
+        if self.is_ready()? {
+            return Ok(Step::Ready(()));
+        }
+        let ticket = self.data.arm(&self.side.endpoint);
+        match self.is_ready() {
+            Ok(false) => Ok(Step::Sleep(ticket)),
+            ready => {
+                self.disarm();
+                ready.map(|_| Step::Ready(()))
+            }
         }
     }
 
     /// Says that this side will not sleep after all: to be called when a ticket is given up without another step.
+    #[inline]
     pub fn disarm(&mut self) {
         self.data.disarm(&self.side.endpoint);
     }
@@ -131,24 +145,34 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
         }
     }
 
-    /// The receive step: look, check, take over, and only then give the place in the ring back.
-    #[inline]
-    fn take(&mut self) -> Result<Option<Message<E, P>>, PeerFault> {
-        let message = match self.consumer.peek() {
-            Ok(None) => return Ok(None),
-            Ok(Some(descriptor)) => self.open(descriptor),
-            Err(fault) => Err(fault),
-        };
-        match message {
-            Ok(message) => {
-                self.data.disarm(&self.side.endpoint);
-                self.consumer.advance();
-                self.consumer.release();
-                wake::signal(&self.side.endpoint, &self.space);
-                Ok(Some(message))
-            }
+    #[inline(always)]
+    fn has_message(&mut self) -> Result<bool, RecvError> {
+        match self.consumer.ready(1) {
+            Ok(ready) => Ok(ready > 0),
             Err(fault) => Err(self.fail(fault)),
         }
+    }
+
+    /// Nothing was there: whether the peer has closed, with something that it published before.
+    #[inline]
+    fn ends_with_message(&mut self) -> Result<bool, RecvError> {
+        if !self.side.peer_is_closed() {
+            return Ok(false);
+        }
+        // What was published before the end is visible now.
+        if self.has_message()? { Ok(true) } else { Err(RecvError::Closed) }
+    }
+
+    /// The receive step: look, check, take over, and only then give the place in the ring back.
+    #[inline]
+    fn take(&mut self) -> Result<Option<Message<E, P>>, RecvError> {
+        let Some(descriptor) = self.consumer.peek().map_err(|fault| self.fail(fault))? else { return Ok(None) };
+        let message = self.open(descriptor).map_err(|fault| self.fail(fault))?;
+        self.disarm();
+        self.consumer.advance();
+        self.consumer.release();
+        wake::signal(&self.side.endpoint, &self.space);
+        Ok(Some(message))
     }
 
     /// What the descriptor says, checked.
@@ -174,13 +198,13 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     }
 
     #[cold]
-    fn fail(&mut self, fault: PeerFault) -> PeerFault {
+    fn fail(&mut self, fault: PeerFault) -> RecvError {
         self.side.fail(fault);
         if self.side.begin_close() {
             self.data.stop(&self.side.endpoint);
             self.side.finish_close(&self.space);
         }
-        fault
+        RecvError::PeerFault(fault)
     }
 }
 

@@ -1,5 +1,5 @@
 //! A session over heap memory, for tests.
-#![allow(dead_code, unreachable_pub)] // each test file uses its part
+#![allow(dead_code)] // each test file uses its part
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;

@@ -1,0 +1,77 @@
+//! Instructions per message, counted exactly by `valgrind --tool=callgrind`: the same on a busy machine as on a quiet
+//! one, so this is a regression test and fails when a bound is exceeded.
+//!
+//! `cargo bench -p rapace-shm --bench instructions`. Where there is no valgrind it says so and checks nothing.
+
+use std::hint::black_box;
+use std::process::{Command, ExitCode};
+
+use rapace_shm::core::layout::SlotState;
+use rapace_shm::core::slots::SlotPool;
+use rapace_shm::{MsgDescHot, ShmSession, ShmSessionConfig};
+
+/// Says to a second process of this program what to repeat, and how often.
+const WORK: &str = "RAPACE_SHM_BENCH_WORK";
+
+/// What is counted, and the most instructions that one may take.
+const BOUNDS: [(&str, u64); 3] = [("inline", 120), ("slot", 600), ("allocate", 200)];
+
+fn main() -> ExitCode {
+    if let Ok(work) = std::env::var(WORK) {
+        let (what, count) = work.split_once(' ').expect("what and how often");
+        repeat(what, count.parse().expect("a number"));
+        return ExitCode::SUCCESS;
+    }
+    let mut failed = false;
+    for (what, bound) in BOUNDS {
+        // Twice as many messages take that many instructions more; start and end are the same.
+        let (Some(once), Some(twice)) = (count(what, 10_000), count(what, 20_000)) else {
+            println!("no usable valgrind here: nothing was counted");
+            return ExitCode::SUCCESS;
+        };
+        let each = (twice - once) / 10_000;
+        let verdict = if each <= bound { "ok" } else { "TOO MANY" };
+        println!("{what:<10} {each:>5} instructions each, bound {bound}: {verdict}");
+        failed |= each > bound;
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Instructions that a process with this much work executes.
+fn count(what: &str, times: u32) -> Option<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe().expect("this program"))
+        .env(WORK, format!("{what} {times}"))
+        .output()
+        .ok()?;
+    let report = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{report}");
+    let collected = report.lines().find_map(|line| line.split_once("Collected :"))?;
+    collected.1.trim().parse().ok()
+}
+
+fn repeat(what: &str, times: u64) {
+    let (mut a, mut b) = ShmSession::pair(ShmSessionConfig::default()).expect("pair");
+    let (tx, rx) = (a.split().0, b.split().1);
+    for number in 0..times {
+        match what {
+            "inline" => {
+                tx.send(black_box(&MsgDescHot::data(number)), black_box(b"inline")).expect("sent");
+                assert_eq!(black_box(rx.recv().expect("received")).descriptor().msg_id, number);
+            }
+            "slot" => {
+                let mut loan = tx.loan(black_box(1024)).expect("slot");
+                loan[0] = 1;
+                tx.send_loan(black_box(&MsgDescHot::data(number)), loan).expect("sent");
+                assert_eq!(black_box(rx.recv().expect("received")).payload()[0], 1);
+            }
+            _ => {
+                let (endpoint, pool) = tx.slots();
+                let (slot, _) = pool.allocate(endpoint, black_box(64)).expect("no fault").expect("free");
+                pool.send(endpoint, slot).expect("no fault");
+                pool.free(endpoint, slot, SlotState::InFlight).expect("no fault");
+            }
+        }
+    }
+}
