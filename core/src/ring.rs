@@ -286,7 +286,7 @@ impl<R: Region> Producer<R> {
     ///
     /// # Errors
     /// [`PeerFault::Tail`].
-    #[inline]
+    #[inline(always)]
     pub fn free_places(&mut self, wanted: u64) -> Result<u64, PeerFault> {
         if self.room() < wanted {
             self.refresh()?;
@@ -298,7 +298,7 @@ impl<R: Region> Producer<R> {
     ///
     /// # Errors
     /// [`RingError::Full`] (places written but unpublished count), or a fault of the consumer.
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, descriptor: &MsgDescHot) -> Result<(), RingError> {
         if self.free_places(1)? == 0 {
             return Err(RingError::Full);
@@ -314,7 +314,7 @@ impl<R: Region> Producer<R> {
     }
 
     /// Makes everything written so far visible; says whether there was something.
-    #[inline]
+    #[inline(always)]
     pub fn publish(&mut self) -> bool {
         if self.head == self.published {
             return false;
@@ -329,7 +329,7 @@ impl<R: Region> Producer<R> {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    #[inline]
+    #[inline(always)]
     pub fn try_push(&mut self, descriptor: &MsgDescHot) -> Result<(), RingError> {
         self.write(descriptor)?;
         self.publish();
@@ -396,7 +396,7 @@ impl<R: Region> Consumer<R> {
     ///
     /// # Errors
     /// [`PeerFault::Head`].
-    #[inline]
+    #[inline(always)]
     pub fn ready(&mut self, wanted: u64) -> Result<u64, PeerFault> {
         if self.head.wrapping_sub(self.tail) < wanted {
             self.refresh()?;
@@ -409,7 +409,7 @@ impl<R: Region> Consumer<R> {
     ///
     /// # Errors
     /// A fault of the producer.
-    #[inline]
+    #[inline(always)]
     pub fn peek(&mut self) -> Result<Option<MsgDescHot>, PeerFault> {
         Ok((self.ready(1)? > 0).then(|| self.read()))
     }
@@ -420,7 +420,7 @@ impl<R: Region> Consumer<R> {
     }
 
     /// Goes on to the next message without telling the producer. Does nothing if nothing was ready.
-    #[inline]
+    #[inline(always)]
     pub fn advance(&mut self) {
         if self.tail != self.head {
             self.tail = self.tail.wrapping_add(1);
@@ -428,7 +428,7 @@ impl<R: Region> Consumer<R> {
     }
 
     /// Gives the places of everything read back to the producer.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self) {
         // Pairs with the Acquire in `Producer::refresh`.
         self.region.u64(self.words.tail).store(self.tail, Ordering::Release);
@@ -438,7 +438,7 @@ impl<R: Region> Consumer<R> {
     ///
     /// # Errors
     /// A fault of the producer.
-    #[inline]
+    #[inline(always)]
     pub fn try_pop(&mut self) -> Result<Option<MsgDescHot>, PeerFault> {
         let descriptor = self.peek()?;
         if descriptor.is_some() {

@@ -43,7 +43,7 @@ impl Receiver {
     ///
     /// # Errors
     /// [`Error::Closed`] after the peer's last message, or [`Error::PeerFault`].
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<Message, Error> {
         self.recv_until(None)
     }
@@ -65,14 +65,18 @@ impl Receiver {
         self.recv_until(Some(deadline))
     }
 
-    #[inline]
+    #[inline(always)]
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Message, Error> {
-        if !self.link.is_ready()? {
-            self.wait_until_ready(deadline)?;
+        loop {
+            match self.link.try_recv() {
+                Ok(Some(message)) => return Ok(message),
+                Ok(None) => self.wait_until_ready(deadline)?,
+                Err(error) => return Err(error.into()),
+            }
         }
-        self.try_recv()
     }
 
+    #[inline(never)]
     fn wait_until_ready(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
         until_ready(
             &mut self.link,

@@ -69,7 +69,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::TooLarge`] or [`Error::PeerFault`]; nothing was sent.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, descriptor: &MsgDescHot, payload: &[u8]) -> Result<(), Error> {
         self.send_until(descriptor, payload, None)
     }
@@ -91,11 +91,22 @@ impl Sender {
         self.send_until(descriptor, payload, Some(deadline))
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_until(&mut self, descriptor: &MsgDescHot, payload: &[u8], deadline: Option<Instant>) -> Result<(), Error> {
-        if let Some(sent) = unless_full(self.link.try_send(descriptor, payload)) {
-            return sent;
+        match self.link.try_send(descriptor, payload) {
+            Ok(()) => Ok(()),
+            Err(SendError::Full | SendError::NoSlot) => self.send_waiting(descriptor, payload, deadline),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    #[inline(never)]
+    fn send_waiting(
+        &mut self,
+        descriptor: &MsgDescHot,
+        payload: &[u8],
+        deadline: Option<Instant>,
+    ) -> Result<(), Error> {
         until_ready(
             &mut self.link,
             &mut self.spin,

@@ -60,12 +60,29 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     ///
     /// # Errors
     /// [`RecvError::Closed`] after the last message, or a fault of the peer.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Message<E, P>>, RecvError> {
+        if self.side.is_good() {
+            match self.consumer.peek() {
+                Ok(Some(descriptor)) => return self.take(descriptor).map(Some),
+                Ok(None) => {}
+                Err(fault) => return Err(self.fail(fault)),
+            }
+        }
+        self.try_recv_at_the_end()
+    }
+
+    /// Nothing was there, or this end is closed.
+    #[inline(never)]
+    fn try_recv_at_the_end(&mut self) -> Result<Option<Message<E, P>>, RecvError> {
         if !self.is_ready()? {
             return Ok(None);
         }
-        self.take()
+        match self.consumer.peek() {
+            Ok(Some(descriptor)) => self.take(descriptor).map(Some),
+            Ok(None) => Ok(None),
+            Err(fault) => Err(self.fail(fault)),
+        }
     }
 
     /// Receives a message, or says what to sleep on.
@@ -75,7 +92,7 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     #[inline]
     pub fn poll_recv(&mut self) -> Result<Step<Message<E, P>>, RecvError> {
         match self.poll_ready()? {
-            Step::Ready(()) => self.take()?.map(Step::Ready).ok_or(RecvError::Closed),
+            Step::Ready(()) => self.try_recv()?.map(Step::Ready).ok_or(RecvError::Closed),
             Step::Sleep(ticket) => Ok(Step::Sleep(ticket)),
         }
     }
@@ -139,7 +156,8 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     /// Frees what is in the ring, at most one ring full of it.
     fn drain(&mut self) {
         for _ in 0..self.consumer.capacity() {
-            if !matches!(self.take(), Ok(Some(_))) {
+            let Ok(Some(descriptor)) = self.consumer.peek() else { break };
+            if self.take(descriptor).is_err() {
                 break;
             }
         }
@@ -163,20 +181,23 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
         if self.has_message()? { Ok(true) } else { Err(RecvError::Closed) }
     }
 
-    /// The receive step: look, check, take over, and only then give the place in the ring back.
-    #[inline]
-    fn take(&mut self) -> Result<Option<Message<E, P>>, RecvError> {
-        let Some(descriptor) = self.consumer.peek().map_err(|fault| self.fail(fault))? else { return Ok(None) };
-        let message = self.open(descriptor).map_err(|fault| self.fail(fault))?;
-        self.disarm();
-        self.consumer.advance();
-        self.consumer.release();
-        wake::signal(&self.side.endpoint, &self.space);
-        Ok(Some(message))
+    /// The receive step: check, take over, and only then give the place in the ring back.
+    #[inline(always)]
+    fn take(&mut self, descriptor: MsgDescHot) -> Result<Message<E, P>, RecvError> {
+        match self.open(descriptor) {
+            Ok(message) => {
+                self.disarm();
+                self.consumer.advance();
+                self.consumer.release();
+                wake::signal(&self.side.endpoint, &self.space);
+                Ok(message)
+            }
+            Err(fault) => Err(self.fail(fault)),
+        }
     }
 
     /// What the descriptor says, checked.
-    #[inline]
+    #[inline(always)]
     fn open(&self, descriptor: MsgDescHot) -> Result<Message<E, P>, PeerFault> {
         if descriptor.is_inline() {
             let len = descriptor.payload_len;

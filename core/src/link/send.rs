@@ -147,7 +147,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     ///
     /// # Errors
     /// [`SendError::Full`], [`SendError::NoSlot`], or whatever makes sending impossible.
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, descriptor: &MsgDescHot, payload: &[u8]) -> Result<(), SendError> {
         self.feed(descriptor, payload)?;
         self.flush();
@@ -198,7 +198,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     ///
     /// # Errors
     /// As [`try_send`](Self::try_send). If the ring is full of messages that were never flushed, flush.
-    #[inline]
+    #[inline(always)]
     pub fn feed(&mut self, descriptor: &MsgDescHot, payload: &[u8]) -> Result<(), SendError> {
         self.check_open()?;
         let mut descriptor = *descriptor;
@@ -219,7 +219,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     ///
     /// # Errors
     /// As [`feed`](Self::feed); the loan stays unless its slot is what is at fault.
-    #[inline]
+    #[inline(always)]
     pub fn feed_loan(&mut self, descriptor: &MsgDescHot, loan: &mut Option<Loan<E, P>>) -> Result<(), SendError> {
         self.check_open()?;
         self.check_room()?;
@@ -234,7 +234,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     }
 
     /// Makes everything fed visible to the peer and wakes it if it sleeps.
-    #[inline]
+    #[inline(always)]
     pub fn flush(&mut self) {
         if self.producer.publish() {
             wake::signal(&self.side.endpoint, &self.data);
@@ -242,7 +242,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     }
 
     /// Says that this side will not sleep after all: to be called when a ticket is given up without another step.
-    #[inline]
+    #[inline(always)]
     pub fn disarm(&mut self) {
         self.space.disarm(&self.side.endpoint);
         self.slots.disarm(&self.side.endpoint);
@@ -265,7 +265,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         self.side.begin_close();
     }
 
-    #[inline]
+    #[inline(always)]
     fn check_open(&mut self) -> Result<(), SendError> {
         if self.side.is_open() {
             return Ok(());
@@ -281,7 +281,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn check_len(&self, len: usize) -> Result<(), SendError> {
         let max = self.pool.max_payload();
         if len > max {
@@ -291,7 +291,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     }
 
     /// There is a place in the ring, and as this is its only producer there still is when the message is written.
-    #[inline]
+    #[inline(always)]
     fn check_room(&mut self) -> Result<(), SendError> {
         match self.producer.free_places(1) {
             Ok(0) => Err(SendError::Full),
@@ -309,7 +309,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, descriptor: &MsgDescHot) -> Result<(), SendError> {
         match self.producer.write(descriptor) {
             Ok(()) => {
@@ -351,7 +351,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn put_inline(descriptor: &mut MsgDescHot, payload: &[u8]) {
     descriptor.payload_slot = INLINE_PAYLOAD_SLOT;
     descriptor.payload_generation = 0;
