@@ -241,10 +241,12 @@ impl DataSegment {
         Err(PeerFault::State { slot, expected: SlotState::Free as u32, seen: seen.state })
     }
 
+    #[inline(always)]
     fn points(&self) -> [WaitPoint; 2] {
         [self.point_of(PeerId(0)), self.point_of(PeerId(1))]
     }
 
+    #[inline(always)]
     fn point_of(&self, waiter: PeerId) -> WaitPoint {
         let sleeper = match waiter {
             PeerId(0) => DataSegmentHeader::SLOTS_SLEEPER_A,
@@ -445,9 +447,9 @@ impl SlotPool for DataSegment {
         pushed
     }
 
-    #[inline]
+    #[inline(always)]
     fn wake_waiters<E: Endpoint>(&self, endpoint: &E) {
-        wake::signal_all(endpoint, &self.points());
+        wake::signal_both(endpoint, &self.points());
     }
 
     fn wait_point(&self) -> WaitPoint {

@@ -138,7 +138,7 @@ impl Waiter {
     pub(crate) fn arm<E: Endpoint>(&mut self, endpoint: &E) -> Ticket {
         let region = endpoint.region();
         let kind = endpoint.sleep_kind();
-        // Acquire keeps the mark below it, and pairs with the Release of the bump in `signal_sleeper`.
+        // Acquire keeps the mark below it, and pairs with the Release of `bump`.
         let value = region.u32(self.point.sequence).load(Ordering::Acquire);
         let mark = match kind {
             SleepKind::Word => ASLEEP,
@@ -162,10 +162,11 @@ impl Waiter {
         }
     }
 
-    /// Takes this side out of the protocol: its word says "unknown", as before it came.
+    /// Takes this side out of the protocol: it will never sleep again, so nobody needs to signal it. (When a peer is
+    /// replaced, whoever resets the session sets its words back to "unknown".)
     pub(crate) fn stop<E: Endpoint>(&mut self, endpoint: &E) {
         self.marked = false;
-        self.say(endpoint, UNKNOWN);
+        self.say(endpoint, AWAKE);
     }
 }
 
@@ -221,20 +222,35 @@ fn look_again<E: Endpoint>(endpoint: &E, point: &WaitPoint) -> u32 {
 
 fn rouse<E: Endpoint>(endpoint: &E, point: &WaitPoint, seen: u32) {
     if seen != ASLEEP_ON_DOORBELL {
-        // Release pairs with the Acquire in `Waiter::arm`.
-        endpoint.region().u32(point.sequence).fetch_add(1, Ordering::Release);
-        endpoint.wake(point.sequence);
+        bump(endpoint, point);
     }
     if seen != ASLEEP {
         endpoint.ring(point.waiter);
     }
 }
 
-/// Tells everybody who waits at one of several points that share a sequence word. Nobody takes a mark: a signaller
-/// that dies between taking and waking would strand a waiter. Each waiter clears its own.
-#[inline]
-pub(crate) fn signal_all<E: Endpoint>(endpoint: &E, points: &[WaitPoint]) {
+fn bump<E: Endpoint>(endpoint: &E, point: &WaitPoint) {
+    // Release pairs with the Acquire in `Waiter::arm`.
+    endpoint.region().u32(point.sequence).fetch_add(1, Ordering::Release);
+    endpoint.wake(point.sequence);
+}
+
+/// Tells everybody who waits at one of two points that share a sequence word. Nobody takes a mark: a signaller that
+/// dies between taking and waking would strand a waiter. Each waiter clears its own.
+#[inline(always)]
+pub(crate) fn signal_both<E: Endpoint>(endpoint: &E, points: &[WaitPoint; 2]) {
     light_barrier(endpoint);
+    let [first, second] = points;
+    let region = endpoint.region();
+    let awake = |point: &WaitPoint| region.u32(point.sleeper).load(Ordering::Relaxed) == AWAKE;
+    if !(awake(first) && awake(second)) {
+        signal_sleepers(endpoint, points);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn signal_sleepers<E: Endpoint>(endpoint: &E, points: &[WaitPoint; 2]) {
     let mut bumped = false;
     for point in points {
         let seen = look_again(endpoint, point);
@@ -242,8 +258,7 @@ pub(crate) fn signal_all<E: Endpoint>(endpoint: &E, points: &[WaitPoint]) {
             continue;
         }
         if seen != ASLEEP_ON_DOORBELL && !bumped {
-            endpoint.region().u32(point.sequence).fetch_add(1, Ordering::Release);
-            endpoint.wake(point.sequence);
+            bump(endpoint, point);
             bumped = true;
         }
         if seen != ASLEEP {

@@ -33,12 +33,11 @@ impl<T> At<T> {
         self.offset
     }
 
-    /// This field of a structure that itself starts at `base` bytes. Saturates, so that an absurd base stays outside
-    /// every region.
+    /// This field of a structure that itself starts at `base` bytes, a multiple of 8. Wraps.
     #[must_use]
     #[inline]
     pub const fn within(self, base: usize) -> Self {
-        Self::new(base.saturating_add(self.offset))
+        Self::new(base.wrapping_add(self.offset))
     }
 }
 
