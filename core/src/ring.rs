@@ -108,7 +108,7 @@ impl Place {
 struct Words {
     head: At<u64>,
     tail: At<u64>,
-    descriptors: usize,
+    descriptors: At<Line>,
     mask: u64,
 }
 
@@ -117,7 +117,7 @@ impl Words {
         Self {
             head: DescRingHeader::VISIBLE_HEAD.within(place.header),
             tail: DescRingHeader::TAIL.within(place.header),
-            descriptors: place.header + RING_HEADER_SIZE,
+            descriptors: At::new(place.header + RING_HEADER_SIZE),
             mask: (place.capacity as u64).wrapping_sub(1),
         }
     }
@@ -131,7 +131,7 @@ impl Words {
     const fn descriptor(&self, number: u64) -> At<Line> {
         #[allow(clippy::cast_possible_truncation)] // masked to less than 2^31
         let index = (number & self.mask) as usize;
-        At::new(self.descriptors + index * size_of::<Line>())
+        self.descriptors.nth(index)
     }
 }
 

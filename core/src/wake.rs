@@ -208,11 +208,12 @@ fn signal_sleeper<E: Endpoint>(endpoint: &E, point: &WaitPoint) {
     }
 }
 
-/// The sleeper word, read behind a full fence if the sleeper relies on one.
+/// The sleeper word, read behind a full fence if the sleeper relies on one. Whoever is seen asleep may: it may have woken
+/// up since and be about to sleep again, and a compare-exchange that finds it awake orders nothing.
 fn look_again<E: Endpoint>(endpoint: &E, point: &WaitPoint) -> u32 {
     let sleeper = endpoint.region().u32(point.sleeper);
     let seen = sleeper.load(Ordering::Relaxed);
-    if seen != AWAKE_FENCED || !endpoint.is_registered() {
+    if seen == AWAKE || !endpoint.is_registered() {
         return seen;
     }
     // Pairs with the fence in `Waiter::arm`.

@@ -58,13 +58,15 @@ fn repeat(what: &str, times: u64) {
         match what {
             "inline" => {
                 tx.send(black_box(&MsgDescHot::data(number)), black_box(b"inline")).expect("sent");
-                assert_eq!(black_box(rx.recv().expect("received")).descriptor().msg_id, number);
+                let message = rx.recv().expect("received");
+                assert_eq!(black_box(message.descriptor()).msg_id, number);
             }
             "slot" => {
                 let mut loan = tx.loan(black_box(1024)).expect("slot");
                 loan[0] = 1;
                 tx.send_loan(black_box(&MsgDescHot::data(number)), loan).expect("sent");
-                assert_eq!(black_box(rx.recv().expect("received")).payload()[0], 1);
+                let message = rx.recv().expect("received");
+                assert_eq!(black_box(message.payload())[0], 1);
             }
             _ => {
                 let (endpoint, pool) = tx.slots();

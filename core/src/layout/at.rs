@@ -41,6 +41,15 @@ impl<T> At<T> {
     }
 }
 
+impl At<Line> {
+    /// The line `index` lines further on. Wraps.
+    #[must_use]
+    #[inline(always)]
+    pub const fn nth(self, index: usize) -> Self {
+        Self { offset: self.offset.wrapping_add(index.wrapping_mul(size_of::<Line>())), word: PhantomData }
+    }
+}
+
 impl<T> Clone for At<T> {
     #[inline]
     fn clone(&self) -> Self {

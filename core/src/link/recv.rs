@@ -184,30 +184,30 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     /// The receive step: check, take over, and only then give the place in the ring back.
     #[inline(always)]
     fn take(&mut self, descriptor: MsgDescHot) -> Result<Message<E, P>, RecvError> {
-        match self.open(descriptor) {
-            Ok(message) => {
-                self.disarm();
-                self.consumer.advance();
-                self.consumer.release();
-                wake::signal(&self.side.endpoint, &self.space);
-                Ok(message)
+        if descriptor.is_inline() {
+            let len = descriptor.payload_len;
+            if len as usize > INLINE_PAYLOAD_SIZE {
+                return Err(self.fail(PeerFault::InlineLength { len }));
+            }
+            self.advance();
+            return Ok(Message::inline(descriptor));
+        }
+        match self.pool.accept(&self.side.endpoint, &descriptor) {
+            Ok((slot, span)) => {
+                self.advance();
+                Ok(Message::in_slot(descriptor, Held::new(self.side.endpoint.clone(), span), self.pool, slot))
             }
             Err(fault) => Err(self.fail(fault)),
         }
     }
 
-    /// What the descriptor says, checked.
+    /// Gives the place of a message back and wakes the peer if it sleeps for want of one.
     #[inline(always)]
-    fn open(&self, descriptor: MsgDescHot) -> Result<Message<E, P>, PeerFault> {
-        if descriptor.is_inline() {
-            let len = descriptor.payload_len;
-            if len as usize > INLINE_PAYLOAD_SIZE {
-                return Err(PeerFault::InlineLength { len });
-            }
-            return Ok(Message::inline(descriptor));
-        }
-        let (slot, span) = self.pool.accept(&self.side.endpoint, &descriptor)?;
-        Ok(Message::in_slot(descriptor, Held::new(self.side.endpoint.clone(), span), self.pool, slot))
+    fn advance(&mut self) {
+        self.disarm();
+        self.consumer.advance();
+        self.consumer.release();
+        wake::signal(&self.side.endpoint, &self.space);
     }
 
     #[cold]
