@@ -47,6 +47,16 @@ pub trait Word<T> {
     fn compare_exchange(&self, current: T, new: T, success: Ordering, failure: Ordering) -> Result<T, T>;
 }
 
+/// A power of two of lines in a row.
+pub trait Lines {
+    /// What a line's number is masked with: one less than there are lines.
+    fn mask(&self) -> u64;
+    /// Reads line `number & mask`: eight words, each relaxed.
+    fn load(&self, number: u64) -> Line;
+    /// Writes line `number & mask`: eight words, each relaxed.
+    fn store(&self, number: u64, line: Line);
+}
+
 /// Memory that peers share: [`RawRegion`] in production, a model checker's or a fault injector's in tests.
 ///
 /// Handles are cheap to clone and all name the same memory.
@@ -64,8 +74,21 @@ pub unsafe trait Region: Clone {
     where
         Self: 'a;
 
+    /// A 32-bit word whose place was looked up once; it keeps the memory there.
+    type Fixed32: Word<u32>;
+    /// A 64-bit word whose place was looked up once; it keeps the memory there.
+    type Fixed64: Word<u64>;
+    /// Lines whose place was looked up once; they keep the memory there.
+    type Lines: Lines;
+
     /// Size in bytes.
     fn size(&self) -> usize;
+    /// The 32-bit word at an offset, for many accesses.
+    fn fix_u32(&self, at: At<u32>) -> Self::Fixed32;
+    /// The 64-bit word at an offset, for many accesses.
+    fn fix_u64(&self, at: At<u64>) -> Self::Fixed64;
+    /// The lines from an offset on, for many accesses. `count` is a power of two.
+    fn fix_lines(&self, at: At<Line>, count: u32) -> Self::Lines;
     /// The 32-bit word at an offset.
     fn u32(&self, at: At<u32>) -> Self::U32<'_>;
     /// The 64-bit word at an offset.
@@ -95,8 +118,8 @@ pub unsafe trait ByteRegion: Region {
 }
 
 macro_rules! word {
-    ($atomic:ty, $value:ty) => {
-        impl Word<$value> for &$atomic {
+    ($atomic:ty, $value:ty, $for:ty $(, $keeper:ident)?) => {
+        impl<$($keeper)?> Word<$value> for $for {
             #[inline(always)]
             fn load(&self, order: Ordering) -> $value {
                 <$atomic>::load(self, order)
@@ -122,8 +145,71 @@ macro_rules! word {
         }
     };
 }
-word!(AtomicU32, u32);
-word!(AtomicU64, u64);
+word!(AtomicU32, u32, &AtomicU32);
+word!(AtomicU64, u64, &AtomicU64);
+word!(AtomicU32, u32, Fixed<AtomicU32, K>, K);
+word!(AtomicU64, u64, Fixed<AtomicU64, K>, K);
+
+/// A place in a region by its offset: what a region whose accesses are watched one by one uses for its fixed words.
+#[derive(Clone, Debug)]
+pub struct ByOffset<R, T> {
+    region: R,
+    at: At<T>,
+    mask: u64,
+}
+
+impl<R, T> ByOffset<R, T> {
+    /// The word, or the first of `count` lines, at an offset.
+    pub fn new(region: R, at: At<T>, count: u32) -> Self {
+        Self { region, at, mask: u64::from(count).wrapping_sub(1) }
+    }
+}
+
+macro_rules! word_by_offset {
+    ($accessor:ident, $value:ty) => {
+        impl<R: Region> Word<$value> for ByOffset<R, $value> {
+            fn load(&self, order: Ordering) -> $value {
+                self.region.$accessor(self.at).load(order)
+            }
+            fn store(&self, value: $value, order: Ordering) {
+                self.region.$accessor(self.at).store(value, order);
+            }
+            fn fetch_add(&self, value: $value, order: Ordering) -> $value {
+                self.region.$accessor(self.at).fetch_add(value, order)
+            }
+            fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                self.region.$accessor(self.at).compare_exchange(current, new, success, failure)
+            }
+        }
+    };
+}
+word_by_offset!(u32, u32);
+word_by_offset!(u64, u64);
+
+impl<R> ByOffset<R, Line> {
+    #[allow(clippy::cast_possible_truncation)] // masked to less than 2^32
+    fn line(&self, number: u64) -> At<Line> {
+        self.at.nth((number & self.mask) as usize)
+    }
+}
+
+impl<R: Region> Lines for ByOffset<R, Line> {
+    fn mask(&self) -> u64 {
+        self.mask
+    }
+    fn load(&self, number: u64) -> Line {
+        self.region.load_line(self.line(number))
+    }
+    fn store(&self, number: u64, line: Line) {
+        self.region.store_line(self.line(number), line);
+    }
+}
 
 /// A region over real memory: a pointer, a length, and whatever keeps the memory there.
 ///
@@ -171,11 +257,19 @@ impl<K> RawRegion<K> {
         Some(unsafe { self.base.add(at.offset()) }.cast())
     }
 
+    /// As [`word`](Self::word), for `count` lines.
+    fn lines(&self, at: At<Line>, count: u32) -> Option<NonNull<AtomicLine>> {
+        let len = (count as usize).checked_mul(size_of::<Line>())?;
+        let end = at.offset().checked_add(len)?;
+        // SAFETY: offset + len of all lines <= len of the region (invariant 1).
+        (end <= self.len).then(|| unsafe { self.base.add(at.offset()) }.cast())
+    }
+
     #[inline(always)]
-    fn line(&self, at: At<Line>) -> &[AtomicU64; 8] {
+    fn line(&self, at: At<Line>) -> &AtomicLine {
         match self.word(at) {
             // SAFETY: in bounds and aligned (2), alive (1), and atomics may be shared (3).
-            Some(address) => unsafe { address.cast::<[AtomicU64; 8]>().as_ref() },
+            Some(address) => unsafe { address.cast::<AtomicLine>().as_ref() },
             None => nowhere(at),
         }
     }
@@ -185,9 +279,17 @@ impl<K> RawRegion<K> {
 /// choice, so getting here is a mistake in the calling code; it must not become a panic on a machine without one.
 #[cold]
 #[inline(never)]
-fn nowhere<T>(at: At<T>) -> &'static [AtomicU64; 8] {
+fn nowhere<T>(at: At<T>) -> &'static AtomicLine {
     debug_assert!(false, "{at:?} is not in the region");
-    static NOWHERE: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+    static NOWHERE: AtomicLine = [const { AtomicU64::new(0) }; 8];
+    &NOWHERE
+}
+
+#[cold]
+#[inline(never)]
+fn nowhere_u32(at: At<u32>) -> &'static AtomicU32 {
+    static NOWHERE: AtomicU32 = AtomicU32::new(0);
+    nowhere(at);
     &NOWHERE
 }
 
@@ -201,6 +303,25 @@ unsafe impl<K: Clone> Region for RawRegion<K> {
         = &'a AtomicU64
     where
         K: 'a;
+    type Fixed32 = Fixed<AtomicU32, K>;
+    type Fixed64 = Fixed<AtomicU64, K>;
+    type Lines = FixedLines<K>;
+
+    fn fix_u32(&self, at: At<u32>) -> Self::Fixed32 {
+        Fixed { address: NonNull::from(self.u32(at)), keeper: self.keeper.clone() }
+    }
+
+    fn fix_u64(&self, at: At<u64>) -> Self::Fixed64 {
+        Fixed { address: NonNull::from(self.u64(at)), keeper: self.keeper.clone() }
+    }
+
+    fn fix_lines(&self, at: At<Line>, count: u32) -> Self::Lines {
+        let (address, mask) = match self.lines(at, count) {
+            Some(first) if count.is_power_of_two() => (first, u64::from(count) - 1),
+            _ => (NonNull::from(nowhere(at)), 0),
+        };
+        FixedLines { first: Fixed { address, keeper: self.keeper.clone() }, mask }
+    }
 
     #[inline]
     fn size(&self) -> usize {
@@ -209,14 +330,10 @@ unsafe impl<K: Clone> Region for RawRegion<K> {
 
     #[inline(always)]
     fn u32(&self, at: At<u32>) -> &AtomicU32 {
-        static NOWHERE: AtomicU32 = AtomicU32::new(0);
         match self.word(at) {
             // SAFETY: in bounds and aligned (2), alive (1), and atomics may be shared (3).
             Some(address) => unsafe { address.cast::<AtomicU32>().as_ref() },
-            None => {
-                nowhere(at);
-                &NOWHERE
-            }
+            None => nowhere_u32(at),
         }
     }
 
@@ -234,15 +351,12 @@ unsafe impl<K: Clone> Region for RawRegion<K> {
 
     #[inline(always)]
     fn load_line(&self, at: At<Line>) -> Line {
-        let words = self.line(at);
-        words.each_ref().map(|word| word.load(Ordering::Relaxed))
+        load(self.line(at))
     }
 
     #[inline(always)]
     fn store_line(&self, at: At<Line>, line: Line) {
-        for (word, value) in self.line(at).iter().zip(line) {
-            word.store(value, Ordering::Relaxed);
-        }
+        store(self.line(at), line);
     }
 
     #[inline]
@@ -308,6 +422,93 @@ impl<K> fmt::Debug for RawRegion<K> {
 unsafe impl<K: Send> Send for RawRegion<K> {}
 // SAFETY: as for `Send`; a shared handle offers nothing that a clone does not.
 unsafe impl<K: Sync> Sync for RawRegion<K> {}
+
+/// The eight words of a line.
+type AtomicLine = [AtomicU64; 8];
+
+#[inline(always)]
+fn load(words: &AtomicLine) -> Line {
+    words.each_ref().map(|word| word.load(Ordering::Relaxed))
+}
+
+#[inline(always)]
+fn store(words: &AtomicLine, line: Line) {
+    for (word, value) in words.iter().zip(line) {
+        word.store(value, Ordering::Relaxed);
+    }
+}
+
+/// A word of a [`RawRegion`] whose place was checked once, so that an access is nothing but the access. It keeps the
+/// memory there.
+pub struct Fixed<T, K> {
+    /// Points to a `T` within the region that `keeper` keeps (or to one that nobody ever frees): invariants 1 and 2.
+    address: NonNull<T>,
+    keeper: K,
+}
+
+impl<T, K> Deref for Fixed<T, K> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: see `address`; and it is atomic, so it may be shared (3).
+        unsafe { self.address.as_ref() }
+    }
+}
+
+impl<T, K: Clone> Clone for Fixed<T, K> {
+    fn clone(&self) -> Self {
+        Self { address: self.address, keeper: self.keeper.clone() }
+    }
+}
+
+impl<T, K> fmt::Debug for Fixed<T, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Fixed").field(&self.address).finish()
+    }
+}
+
+// SAFETY: as for `RawRegion`: the pointer is to atomics in shared memory.
+unsafe impl<T: Sync, K: Send> Send for Fixed<T, K> {}
+// SAFETY: as for `Send`.
+unsafe impl<T: Sync, K: Sync> Sync for Fixed<T, K> {}
+
+/// Lines of a [`RawRegion`] whose place was checked once.
+#[derive(Clone, Debug)]
+pub struct FixedLines<K> {
+    /// The first of `mask + 1` lines within the region.
+    first: Fixed<AtomicLine, K>,
+    mask: u64,
+}
+
+impl<K> FixedLines<K> {
+    #[inline(always)]
+    fn line(&self, number: u64) -> &AtomicLine {
+        #[allow(clippy::cast_possible_truncation)] // masked to less than 2^32
+        let index = (number & self.mask) as usize;
+        // SAFETY: `index` is at most `mask`, so the line is within the region (see `first`).
+        let line = unsafe { self.first.address.add(index) };
+        // SAFETY: as in `Fixed::deref`.
+        unsafe { line.as_ref() }
+    }
+}
+
+impl<K> Lines for FixedLines<K> {
+    #[inline(always)]
+    fn mask(&self) -> u64 {
+        self.mask
+    }
+
+    #[inline(always)]
+    fn load(&self, number: u64) -> Line {
+        load(self.line(number))
+    }
+
+    #[inline(always)]
+    fn store(&self, number: u64, line: Line) {
+        store(self.line(number), line);
+    }
+}
 
 /// `N` bytes for a region in a `static`.
 ///

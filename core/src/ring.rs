@@ -33,7 +33,7 @@ use thiserror::Error;
 
 use crate::fault::PeerFault;
 use crate::layout::{At, DescRingHeader, LayoutError, Line, MsgDescHot, RING_HEADER_SIZE, Span};
-use crate::region::{Region, Word};
+use crate::region::{Lines, Region, Word};
 
 /// Why a descriptor was not pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -104,34 +104,29 @@ impl Place {
 }
 
 /// The words that the two ends use for every message, at hand.
-#[derive(Clone, Copy, Debug)]
-struct Words {
-    head: At<u64>,
-    tail: At<u64>,
-    descriptors: At<Line>,
-    mask: u64,
+struct Words<R: Region> {
+    head: R::Fixed64,
+    tail: R::Fixed64,
+    descriptors: R::Lines,
 }
 
-impl Words {
-    const fn of(place: Place) -> Self {
+impl<R: Region> Words<R> {
+    fn of(region: &R, place: Place) -> Self {
         Self {
-            head: DescRingHeader::VISIBLE_HEAD.within(place.header),
-            tail: DescRingHeader::TAIL.within(place.header),
-            descriptors: At::new(place.header + RING_HEADER_SIZE),
-            mask: (place.capacity as u64).wrapping_sub(1),
+            head: region.fix_u64(place.word(DescRingHeader::VISIBLE_HEAD)),
+            tail: region.fix_u64(place.word(DescRingHeader::TAIL)),
+            descriptors: region.fix_lines(At::new(place.header.wrapping_add(RING_HEADER_SIZE)), place.capacity),
         }
     }
 
     #[inline(always)]
-    const fn capacity(&self) -> u64 {
-        self.mask.wrapping_add(1)
+    fn capacity(&self) -> u64 {
+        self.descriptors.mask().wrapping_add(1)
     }
 
-    #[inline(always)]
-    const fn descriptor(&self, number: u64) -> At<Line> {
-        #[allow(clippy::cast_possible_truncation)] // masked to less than 2^31
-        let index = (number & self.mask) as usize;
-        self.descriptors.nth(index)
+    #[allow(clippy::cast_possible_truncation)] // it was a u32
+    fn capacity_u32(&self) -> u32 {
+        self.capacity() as u32
     }
 }
 
@@ -180,7 +175,7 @@ impl<R: Region> DescRing<R> {
     /// The two ends.
     #[must_use]
     pub fn split(self) -> (Producer<R>, Consumer<R>) {
-        (Producer::resume(self.region.clone(), self.place), Consumer::resume(self.region, self.place))
+        (Producer::resume(&self.region, self.place), Consumer::resume(&self.region, self.place))
     }
 
     /// What the header says now.
@@ -235,50 +230,60 @@ impl fmt::Display for RingStatus {
 }
 
 /// The end that pushes. There is one per ring: it cannot be cloned.
-#[derive(Debug)]
-pub struct Producer<R> {
-    region: R,
-    words: Words,
+pub struct Producer<R: Region> {
+    words: Words<R>,
     /// Messages written, whether or not published.
     head: u64,
     /// Messages published.
     published: u64,
-    /// The consumer's index when last looked at; never more than `published`.
-    tail: u64,
+    /// The head at which the ring is full: the consumer's index when last looked at, and the capacity.
+    full_at: u64,
     not_sync: PhantomData<Cell<()>>,
 }
 
 impl<R: Region> Producer<R> {
     /// Continues where the shared header says that the last producer stopped. A header that contradicts itself is
     /// found out by the first look at the tail.
-    pub(crate) fn resume(region: R, place: Place) -> Self {
-        let status = RingStatus::read(&region, place);
+    pub(crate) fn resume(region: &R, place: Place) -> Self {
+        let status = RingStatus::read(region, place);
         let head = status.visible_head;
         let tail = if status.len() <= u64::from(place.capacity) { status.tail } else { head };
-        Self { region, words: Words::of(place), head, published: head, tail, not_sync: PhantomData }
+        let full_at = tail.wrapping_add(u64::from(place.capacity));
+        Self { words: Words::of(region, place), head, published: head, full_at, not_sync: PhantomData }
     }
 
     /// Descriptors that the ring holds.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation)] // it was a u32
     pub fn capacity(&self) -> u32 {
-        self.words.capacity() as u32
+        self.words.capacity_u32()
+    }
+
+    /// Takes no more descriptors.
+    pub(crate) fn shut(&mut self) {
+        self.full_at = self.head;
+    }
+
+    /// Whether there is a free place, without a look at the consumer's index.
+    #[inline(always)]
+    pub(crate) fn has_room(&self) -> bool {
+        self.head != self.full_at
     }
 
     #[inline(always)]
     fn room(&self) -> u64 {
-        self.words.capacity().wrapping_sub(self.head.wrapping_sub(self.tail))
+        self.full_at.wrapping_sub(self.head)
     }
 
     /// Looks at the consumer's index and checks it.
     #[inline]
     fn refresh(&mut self) -> Result<(), PeerFault> {
         // Pairs with the Release in `Consumer::release`: what the consumer read from a place is read before we reuse it.
-        let seen = self.region.u64(self.words.tail).load(Ordering::Acquire);
-        if seen.wrapping_sub(self.tail) > self.published.wrapping_sub(self.tail) {
-            return Err(PeerFault::Tail { seen, before: self.tail, published: self.published });
+        let seen = self.words.tail.load(Ordering::Acquire);
+        let before = self.full_at.wrapping_sub(self.words.capacity());
+        if seen.wrapping_sub(before) > self.published.wrapping_sub(before) {
+            return Err(PeerFault::Tail { seen, before, published: self.published });
         }
-        self.tail = seen;
+        self.full_at = seen.wrapping_add(self.words.capacity());
         Ok(())
     }
 
@@ -300,29 +305,44 @@ impl<R: Region> Producer<R> {
     /// [`RingError::Full`] (places written but unpublished count), or a fault of the consumer.
     #[inline(always)]
     pub fn write(&mut self, descriptor: &MsgDescHot) -> Result<(), RingError> {
-        if self.free_places(1)? == 0 {
+        if !self.has_room() && self.free_places(1)? == 0 {
             return Err(RingError::Full);
         }
-        self.put(descriptor);
+        self.put(descriptor.to_line());
         Ok(())
     }
 
+    /// Writes eight words where there is room for them.
     #[inline(always)]
-    fn put(&mut self, descriptor: &MsgDescHot) {
-        self.region.store_line(self.words.descriptor(self.head), descriptor.to_line());
+    pub(crate) fn put(&mut self, line: Line) {
+        self.words.descriptors.store(self.head, line);
         self.head = self.head.wrapping_add(1);
     }
 
     /// Makes everything written so far visible; says whether there was something.
     #[inline(always)]
     pub fn publish(&mut self) -> bool {
-        if self.head == self.published {
-            return false;
+        let Self { head, published, .. } = *self;
+        if head != published {
+            self.publish_to(head);
         }
+        head != published
+    }
+
+    /// Writes eight words where there is room for them, and makes them and everything before them visible.
+    #[inline(always)]
+    pub(crate) fn put_and_publish(&mut self, line: Line) {
+        let head = self.head;
+        self.words.descriptors.store(head, line);
+        self.head = head.wrapping_add(1);
+        self.publish_to(head.wrapping_add(1));
+    }
+
+    #[inline(always)]
+    fn publish_to(&mut self, head: u64) {
         // Pairs with the Acquire in `Consumer::refresh`: whoever sees the head sees the descriptors below it.
-        self.region.u64(self.words.head).store(self.head, Ordering::Release);
-        self.published = self.head;
-        true
+        self.words.head.store(head, Ordering::Release);
+        self.published = head;
     }
 
     /// Writes one descriptor and publishes it.
@@ -344,7 +364,7 @@ impl<R: Region> Producer<R> {
         let room = self.free_places(descriptors.len() as u64)?;
         let mut written = 0;
         for descriptor in descriptors.iter().take(usize::try_from(room).unwrap_or(usize::MAX)) {
-            self.put(descriptor);
+            self.put(descriptor.to_line());
             written += 1;
         }
         self.publish();
@@ -352,11 +372,15 @@ impl<R: Region> Producer<R> {
     }
 }
 
+impl<R: Region> fmt::Debug for Producer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("head", &self.head).field("published", &self.published).finish_non_exhaustive()
+    }
+}
+
 /// The end that pops. There is one per ring: it cannot be cloned.
-#[derive(Debug)]
-pub struct Consumer<R> {
-    region: R,
-    words: Words,
+pub struct Consumer<R: Region> {
+    words: Words<R>,
     /// Messages read, whether or not their places were released.
     tail: u64,
     /// The producer's index when last looked at.
@@ -366,29 +390,28 @@ pub struct Consumer<R> {
 
 impl<R: Region> Consumer<R> {
     /// Continues where the shared header says that the last consumer stopped.
-    pub(crate) fn resume(region: R, place: Place) -> Self {
-        let tail = RingStatus::read(&region, place).tail;
-        Self { region, words: Words::of(place), tail, head: tail, not_sync: PhantomData }
+    pub(crate) fn resume(region: &R, place: Place) -> Self {
+        let tail = RingStatus::read(region, place).tail;
+        Self { words: Words::of(region, place), tail, head: tail, not_sync: PhantomData }
     }
 
     /// Descriptors that the ring holds.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation)] // it was a u32
     pub fn capacity(&self) -> u32 {
-        self.words.capacity() as u32
+        self.words.capacity_u32()
     }
 
-    /// Looks at the producer's index and checks it.
-    #[inline]
-    fn refresh(&mut self) -> Result<(), PeerFault> {
+    /// Looks at the producer's index and checks it. Takes the private indices by value: behind an acquire load the
+    /// compiler would read them again.
+    fn refresh(&mut self, tail: u64, head: u64) -> Result<u64, PeerFault> {
         // Pairs with the Release in `Producer::publish`.
-        let seen = self.region.u64(self.words.head).load(Ordering::Acquire);
-        let ahead = seen.wrapping_sub(self.tail);
-        if ahead < self.head.wrapping_sub(self.tail) || ahead > self.words.capacity() {
-            return Err(PeerFault::Head { seen, consumed: self.tail, capacity: self.capacity() });
+        let seen = self.words.head.load(Ordering::Acquire);
+        let ahead = seen.wrapping_sub(tail);
+        if ahead < head.wrapping_sub(tail) || ahead > self.words.capacity() {
+            return Err(PeerFault::Head { seen, consumed: tail, capacity: self.capacity() });
         }
         self.head = seen;
-        Ok(())
+        Ok(seen)
     }
 
     /// Messages that can be read, at most `wanted`: looks at the producer's index only if what it last saw is not
@@ -398,10 +421,29 @@ impl<R: Region> Consumer<R> {
     /// [`PeerFault::Head`].
     #[inline(always)]
     pub fn ready(&mut self, wanted: u64) -> Result<u64, PeerFault> {
-        if self.head.wrapping_sub(self.tail) < wanted {
-            self.refresh()?;
+        let Self { tail, head, .. } = *self;
+        let head = if head.wrapping_sub(tail) < wanted { self.refresh(tail, head)? } else { head };
+        Ok(head.wrapping_sub(tail).min(wanted))
+    }
+
+    /// Whether a message can be read.
+    ///
+    /// # Errors
+    /// [`PeerFault::Head`].
+    #[inline(always)]
+    pub(crate) fn is_ready(&mut self) -> Result<bool, PeerFault> {
+        let Self { tail, head, .. } = *self;
+        if head != tail {
+            return Ok(true);
         }
-        Ok(self.head.wrapping_sub(self.tail).min(wanted))
+        // Pairs with the Release in `Producer::publish`.
+        let seen = self.words.head.load(Ordering::Acquire);
+        // One comparison for "one to as many as fit"; none, and more, is for `refresh` to tell apart.
+        if seen.wrapping_sub(tail).wrapping_sub(1) <= self.words.descriptors.mask() {
+            self.head = seen;
+            return Ok(true);
+        }
+        Ok(self.refresh(tail, tail)? != tail)
     }
 
     /// The next descriptor, which stays in the ring until [`advance`](Self::advance) and
@@ -411,12 +453,13 @@ impl<R: Region> Consumer<R> {
     /// A fault of the producer.
     #[inline(always)]
     pub fn peek(&mut self) -> Result<Option<MsgDescHot>, PeerFault> {
-        Ok((self.ready(1)? > 0).then(|| self.read()))
+        Ok(self.is_ready()?.then(|| MsgDescHot::from_line(self.read())))
     }
 
+    /// The words of the next message, which is ready.
     #[inline(always)]
-    fn read(&self) -> MsgDescHot {
-        MsgDescHot::from_line(self.region.load_line(self.words.descriptor(self.tail)))
+    pub(crate) fn read(&self) -> Line {
+        self.words.descriptors.load(self.tail)
     }
 
     /// Goes on to the next message without telling the producer. Does nothing if nothing was ready.
@@ -430,8 +473,21 @@ impl<R: Region> Consumer<R> {
     /// Gives the places of everything read back to the producer.
     #[inline(always)]
     pub fn release(&mut self) {
+        self.release_to(self.tail);
+    }
+
+    /// Goes on to the next message, which is ready, and gives the place of this one back.
+    #[inline(always)]
+    pub(crate) fn finish(&mut self) {
+        let next = self.tail.wrapping_add(1);
+        self.tail = next;
+        self.release_to(next);
+    }
+
+    #[inline(always)]
+    fn release_to(&mut self, tail: u64) {
         // Pairs with the Acquire in `Producer::refresh`.
-        self.region.u64(self.words.tail).store(self.tail, Ordering::Release);
+        self.words.tail.store(tail, Ordering::Release);
     }
 
     /// Takes the next descriptor out of the ring.
@@ -442,8 +498,7 @@ impl<R: Region> Consumer<R> {
     pub fn try_pop(&mut self) -> Result<Option<MsgDescHot>, PeerFault> {
         let descriptor = self.peek()?;
         if descriptor.is_some() {
-            self.advance();
-            self.release();
+            self.finish();
         }
         Ok(descriptor)
     }
@@ -456,7 +511,7 @@ impl<R: Region> Consumer<R> {
         let ready = self.ready(into.len() as u64)?;
         let mut taken = 0;
         for place in into.iter_mut().take(usize::try_from(ready).unwrap_or(usize::MAX)) {
-            *place = self.read();
+            *place = MsgDescHot::from_line(self.read());
             self.tail = self.tail.wrapping_add(1);
             taken += 1;
         }
@@ -464,5 +519,11 @@ impl<R: Region> Consumer<R> {
             self.release();
         }
         Ok(taken)
+    }
+}
+
+impl<R: Region> fmt::Debug for Consumer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("tail", &self.tail).field("head", &self.head).finish_non_exhaustive()
     }
 }

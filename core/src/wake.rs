@@ -154,12 +154,17 @@ impl Waiter {
     }
 
     /// Says "awake" again, if this side was marked.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn disarm<E: Endpoint>(&mut self, endpoint: &E) {
         if self.marked {
-            self.marked = false;
-            self.say(endpoint, Self::awake(endpoint));
+            self.disarm_marked(endpoint);
         }
+    }
+
+    #[cold]
+    fn disarm_marked<E: Endpoint>(&mut self, endpoint: &E) {
+        self.marked = false;
+        self.say(endpoint, Self::awake(endpoint));
     }
 
     /// Takes this side out of the protocol: it will never sleep again, so nobody needs to signal it. (When a peer is
@@ -173,27 +178,46 @@ impl Waiter {
 /// The publisher's half of the store-load barrier.
 #[inline(always)]
 fn light_barrier<E: Endpoint>(endpoint: &E) {
-    if endpoint.is_registered() {
-        // The peer's heavy barrier supplies the other half.
-        compiler_fence(Ordering::SeqCst);
-    } else {
+    if !endpoint.is_registered() {
         endpoint.region().fence();
     }
+    // Otherwise the peer's heavy barrier supplies the rest.
+    compiler_fence(Ordering::SeqCst);
 }
 
-/// Tells the one waiter of a ring that there is something, after it was published. The first signaller takes the
-/// mark, so that only one of many pays for the wake-up.
-#[inline(always)]
-pub(crate) fn signal<E: Endpoint>(endpoint: &E, point: &WaitPoint) {
-    light_barrier(endpoint);
-    if endpoint.region().u32(point.sleeper).load(Ordering::Relaxed) != AWAKE {
-        signal_sleeper(endpoint, point);
+/// A value that no sleeper word has.
+const NEVER: u32 = u32::MAX;
+
+/// The signalling side of a [`WaitPoint`] that has one waiter.
+pub(crate) struct Signaller<R: Region> {
+    sleeper: R::Fixed32,
+    /// What the sleeper word says when there is nothing to do: awake. A side that has to fence before it looks has to do
+    /// something always.
+    quiet: u32,
+    point: WaitPoint,
+}
+
+impl<R: Region> Signaller<R> {
+    pub(crate) fn new<E: Endpoint<Region = R>>(endpoint: &E, point: WaitPoint) -> Self {
+        let quiet = if endpoint.is_registered() { AWAKE } else { NEVER };
+        Self { sleeper: endpoint.region().fix_u32(point.sleeper), quiet, point }
+    }
+
+    /// Tells the waiter that there is something, after it was published. The first signaller takes the mark, so that
+    /// only one of many pays for the wake-up.
+    #[inline(always)]
+    pub(crate) fn signal<E: Endpoint<Region = R>>(&self, endpoint: &E) {
+        compiler_fence(Ordering::SeqCst);
+        if self.sleeper.load(Ordering::Relaxed) != self.quiet {
+            signal_sleeper(endpoint, &self.point);
+        }
     }
 }
 
 #[cold]
 #[inline(never)]
 fn signal_sleeper<E: Endpoint>(endpoint: &E, point: &WaitPoint) {
+    light_barrier(endpoint);
     let sleeper = endpoint.region().u32(point.sleeper);
     match look_again(endpoint, point) {
         AWAKE | AWAKE_FENCED => {}

@@ -67,11 +67,18 @@ impl Receiver {
 
     #[inline(always)]
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Message, Error> {
+        match self.link.recv_inline() {
+            Some(message) => Ok(message),
+            None => self.recv_any(deadline),
+        }
+    }
+
+    #[inline(never)]
+    fn recv_any(&mut self, deadline: Option<Instant>) -> Result<Message, Error> {
         loop {
-            match self.link.try_recv() {
-                Ok(Some(message)) => return Ok(message),
-                Ok(None) => self.wait_until_ready(deadline)?,
-                Err(error) => return Err(error.into()),
+            match self.link.try_recv()? {
+                Some(message) => return Ok(message),
+                None => self.wait_until_ready(deadline)?,
             }
         }
     }

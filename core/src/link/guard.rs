@@ -4,12 +4,12 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 use crate::endpoint::Endpoint;
-use crate::layout::{INLINE_PAYLOAD_SIZE, MsgDescHot, SlotState};
+use crate::layout::{INLINE_PAYLOAD_SIZE, Line, MsgDescHot, SlotState};
 use crate::region::{ByteRegion, Held, Region};
 use crate::slots::{DataSegment, Slot, SlotPool};
 
 /// A slot that this endpoint holds; dropped, it goes back to the free list.
-struct Guard<E: Endpoint, P: SlotPool> {
+pub(super) struct Guard<E: Endpoint, P: SlotPool> {
     held: Held<E>,
     pool: P,
     slot: Slot,
@@ -17,18 +17,23 @@ struct Guard<E: Endpoint, P: SlotPool> {
 }
 
 impl<E: Endpoint, P: SlotPool> Guard<E, P> {
+    /// `state` is the slot's: allocated or in flight.
+    #[inline]
+    pub(super) fn new(held: Held<E>, pool: P, slot: Slot, state: SlotState) -> Self {
+        Self { held, pool, slot, state }
+    }
+
     fn len(&self) -> usize {
         self.held.span().len
     }
 
     /// Gives the slot to the peer instead of back.
-    #[inline]
-    fn send(self) -> (Result<(), crate::PeerFault>, Slot, usize) {
-        let len = self.len();
-        let sent = self.pool.send(&self.held.endpoint, self.slot);
-        let slot = self.slot;
+    #[inline(always)]
+    fn send(self) -> Result<(Slot, usize), crate::PeerFault> {
+        let (slot, len) = (self.slot, self.len());
+        let sent = self.pool.send(&self.held.endpoint, slot);
         self.forget();
-        (sent, slot, len)
+        sent.map(|()| (slot, len))
     }
 
     /// Drops everything but the slot.
@@ -64,7 +69,7 @@ pub struct Loan<E: Endpoint, P: SlotPool = DataSegment> {
 impl<E: Endpoint, P: SlotPool> Loan<E, P> {
     #[inline]
     pub(crate) fn new(held: Held<E>, pool: P, slot: Slot) -> Self {
-        Self { guard: Guard { held, pool, slot, state: SlotState::Allocated }, written: 0 }
+        Self { guard: Guard::new(held, pool, slot, SlotState::Allocated), written: 0 }
     }
 
     #[inline]
@@ -72,18 +77,12 @@ impl<E: Endpoint, P: SlotPool> Loan<E, P> {
         &self.guard.held.endpoint
     }
 
-    /// Hands the slot over to the peer; its reference, generation and length go into the descriptor.
-    #[inline]
-    pub(crate) fn into_message(self, descriptor: &mut MsgDescHot) -> Result<(), crate::PeerFault> {
-        let (sent, slot, len) = self.guard.send();
-        descriptor.payload_slot = slot.reference;
-        descriptor.payload_generation = slot.generation;
-        descriptor.payload_offset = 0;
+    /// Hands the slot over to the peer; says what to write into the ring.
+    #[inline(always)]
+    pub(crate) fn into_message(self, descriptor: &MsgDescHot) -> Result<Line, crate::PeerFault> {
+        let (Slot { reference, generation }, len) = self.guard.send()?;
         #[allow(clippy::cast_possible_truncation)] // at most a slot's size, which is a u32
-        {
-            descriptor.payload_len = len as u32;
-        }
-        sent
+        Ok(descriptor.line_with_slot(reference, generation, len as u32))
     }
 
     /// Length of the message in bytes: what was asked for, unless truncated.
@@ -245,14 +244,9 @@ pub struct Message<E: Endpoint, P: SlotPool = DataSegment> {
 }
 
 impl<E: Endpoint, P: SlotPool> Message<E, P> {
-    #[inline]
-    pub(crate) fn inline(descriptor: MsgDescHot) -> Self {
-        Self { descriptor, guard: None }
-    }
-
-    #[inline]
-    pub(crate) fn in_slot(descriptor: MsgDescHot, held: Held<E>, pool: P, slot: Slot) -> Self {
-        Self { descriptor, guard: Some(Guard { held, pool, slot, state: SlotState::InFlight }) }
+    #[inline(always)]
+    pub(super) fn new(descriptor: MsgDescHot, guard: Option<Guard<E, P>>) -> Self {
+        Self { descriptor, guard }
     }
 
     /// The descriptor as it was sent.

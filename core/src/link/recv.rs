@@ -4,15 +4,15 @@ use core::fmt;
 
 use thiserror::Error;
 
-use super::guard::Message;
+use super::guard::{Guard, Message};
 use super::side::Side;
 use crate::endpoint::Endpoint;
 use crate::fault::PeerFault;
-use crate::layout::{INLINE_PAYLOAD_SIZE, MsgDescHot};
+use crate::layout::{INLINE_PAYLOAD_SIZE, MsgDescHot, SlotState};
 use crate::region::Held;
 use crate::ring::{Consumer, Place};
 use crate::slots::{DataSegment, SlotPool};
-use crate::wake::{self, Step, WaitPoint, Waiter};
+use crate::wake::{Signaller, Step, WaitPoint, Waiter};
 
 /// Why nothing will be received any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -35,16 +35,16 @@ pub struct Receiver<E: Endpoint, P: SlotPool = DataSegment> {
     consumer: Consumer<E::Region>,
     data: Waiter,
     /// Where the peer waits for space.
-    space: WaitPoint,
+    space: Signaller<E::Region>,
 }
 
 impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     pub(crate) fn new(side: Side<E>, pool: P, place: Place, data: WaitPoint, space: WaitPoint) -> Self {
         let endpoint = &side.endpoint;
         Self {
-            consumer: Consumer::resume(endpoint.region().clone(), place),
+            consumer: Consumer::resume(endpoint.region(), place),
             data: Waiter::start(endpoint, data),
-            space,
+            space: Signaller::new(endpoint, space),
             pool,
             side,
         }
@@ -62,27 +62,33 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     /// [`RecvError::Closed`] after the last message, or a fault of the peer.
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Message<E, P>>, RecvError> {
-        if self.side.is_good() {
-            match self.consumer.peek() {
-                Ok(Some(descriptor)) => return self.take(descriptor).map(Some),
-                Ok(None) => {}
-                Err(fault) => return Err(self.fail(fault)),
-            }
+        match self.recv_inline() {
+            Some(message) => Ok(Some(message)),
+            None => self.try_recv_any(),
         }
-        self.try_recv_at_the_end()
     }
 
-    /// Nothing was there, or this end is closed.
+    /// What [`try_recv`](Self::try_recv) tries first: receives the next message if it is there, this end is open, and the
+    /// payload is inside the descriptor. `None` says nothing but that there is more to look at.
+    ///
+    /// On its own it is for adapters, whose `recv` has another type of error: a message that moves from one `Result` into
+    /// another is copied each time.
+    #[inline(always)]
+    pub fn recv_inline(&mut self) -> Option<Message<E, P>> {
+        if !self.side.is_good() || !matches!(self.consumer.is_ready(), Ok(true)) {
+            return None;
+        }
+        let line = self.consumer.read();
+        if !MsgDescHot::is_sound_inline(&line) {
+            return None;
+        }
+        self.advance();
+        Some(Message::new(MsgDescHot::from_line(line), None))
+    }
+
     #[inline(never)]
-    fn try_recv_at_the_end(&mut self) -> Result<Option<Message<E, P>>, RecvError> {
-        if !self.is_ready()? {
-            return Ok(None);
-        }
-        match self.consumer.peek() {
-            Ok(Some(descriptor)) => self.take(descriptor).map(Some),
-            Ok(None) => Ok(None),
-            Err(fault) => Err(self.fail(fault)),
-        }
+    fn try_recv_any(&mut self) -> Result<Option<Message<E, P>>, RecvError> {
+        if self.is_ready()? { self.take().map(Some) } else { Ok(None) }
     }
 
     /// Receives a message, or says what to sleep on.
@@ -101,12 +107,25 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     ///
     /// # Errors
     /// As [`try_recv`](Self::try_recv).
-    #[inline]
+    #[inline(always)]
     pub fn is_ready(&mut self) -> Result<bool, RecvError> {
+        if self.side.is_good() && self.has_message()? {
+            return Ok(true);
+        }
+        self.is_ready_at_the_end()
+    }
+
+    /// Nothing was there, or this end is closed: whether the peer has closed, with something that it published before.
+    #[inline(never)]
+    fn is_ready_at_the_end(&mut self) -> Result<bool, RecvError> {
         if !self.side.is_good() {
             return Err(self.why_closed());
         }
-        Ok(self.has_message()? || self.ends_with_message()?)
+        if !self.side.peer_is_closed() {
+            return Ok(false);
+        }
+        // What was published before the end is visible now.
+        if self.has_message()? { Ok(true) } else { Err(RecvError::Closed) }
     }
 
     /// Says what to sleep on unless a message is there.
@@ -156,8 +175,7 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     /// Frees what is in the ring, at most one ring full of it.
     fn drain(&mut self) {
         for _ in 0..self.consumer.capacity() {
-            let Ok(Some(descriptor)) = self.consumer.peek() else { break };
-            if self.take(descriptor).is_err() {
+            if !matches!(self.consumer.is_ready(), Ok(true)) || self.take().is_err() {
                 break;
             }
         }
@@ -165,37 +183,34 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
 
     #[inline(always)]
     fn has_message(&mut self) -> Result<bool, RecvError> {
-        match self.consumer.ready(1) {
-            Ok(ready) => Ok(ready > 0),
-            Err(fault) => Err(self.fail(fault)),
-        }
+        self.consumer.is_ready().map_err(|fault| self.fail(fault))
     }
 
-    /// Nothing was there: whether the peer has closed, with something that it published before.
-    #[inline]
-    fn ends_with_message(&mut self) -> Result<bool, RecvError> {
-        if !self.side.peer_is_closed() {
-            return Ok(false);
-        }
-        // What was published before the end is visible now.
-        if self.has_message()? { Ok(true) } else { Err(RecvError::Closed) }
+    /// The receive step, of a message that is ready: check, take over, and only then give the place in the ring back.
+    fn take(&mut self) -> Result<Message<E, P>, RecvError> {
+        let descriptor = MsgDescHot::from_line(self.consumer.read());
+        let guard = if descriptor.is_inline() {
+            self.check_inline(descriptor.payload_len)?;
+            None
+        } else {
+            Some(self.accept(&descriptor)?)
+        };
+        self.advance();
+        Ok(Message::new(descriptor, guard))
     }
 
-    /// The receive step: check, take over, and only then give the place in the ring back.
-    #[inline(always)]
-    fn take(&mut self, descriptor: MsgDescHot) -> Result<Message<E, P>, RecvError> {
-        if descriptor.is_inline() {
-            let len = descriptor.payload_len;
-            if len as usize > INLINE_PAYLOAD_SIZE {
-                return Err(self.fail(PeerFault::InlineLength { len }));
-            }
-            self.advance();
-            return Ok(Message::inline(descriptor));
+    fn check_inline(&mut self, len: u32) -> Result<(), RecvError> {
+        if len as usize <= INLINE_PAYLOAD_SIZE {
+            return Ok(());
         }
-        match self.pool.accept(&self.side.endpoint, &descriptor) {
+        Err(self.fail(PeerFault::InlineLength { len }))
+    }
+
+    fn accept(&mut self, descriptor: &MsgDescHot) -> Result<Guard<E, P>, RecvError> {
+        match self.pool.accept(&self.side.endpoint, descriptor) {
             Ok((slot, span)) => {
-                self.advance();
-                Ok(Message::in_slot(descriptor, Held::new(self.side.endpoint.clone(), span), self.pool, slot))
+                let held = Held::new(self.side.endpoint.clone(), span);
+                Ok(Guard::new(held, self.pool, slot, SlotState::InFlight))
             }
             Err(fault) => Err(self.fail(fault)),
         }
@@ -205,9 +220,8 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     #[inline(always)]
     fn advance(&mut self) {
         self.disarm();
-        self.consumer.advance();
-        self.consumer.release();
-        wake::signal(&self.side.endpoint, &self.space);
+        self.consumer.finish();
+        self.space.signal(&self.side.endpoint);
     }
 
     #[cold]

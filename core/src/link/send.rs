@@ -8,11 +8,11 @@ use super::guard::Loan;
 use super::side::Side;
 use crate::endpoint::Endpoint;
 use crate::fault::PeerFault;
-use crate::layout::{INLINE_PAYLOAD_SIZE, INLINE_PAYLOAD_SLOT, MsgDescHot};
+use crate::layout::{INLINE_PAYLOAD_SIZE, Line, MsgDescHot};
 use crate::region::Held;
 use crate::ring::{Place, Producer};
 use crate::slots::{DataSegment, SlotPool};
-use crate::wake::{self, Step, WaitPoint, Waiter};
+use crate::wake::{Signaller, Step, Ticket, WaitPoint, Waiter};
 
 /// Why a message was not sent. Nothing of it was: the caller still has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -82,7 +82,7 @@ pub struct Sender<E: Endpoint, P: SlotPool = DataSegment> {
     pool: P,
     producer: Producer<E::Region>,
     /// Where the peer waits for what is sent here.
-    data: WaitPoint,
+    data: Signaller<E::Region>,
     space: Waiter,
     slots: Waiter,
 }
@@ -91,10 +91,10 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     pub(crate) fn new(side: Side<E>, pool: P, place: Place, data: WaitPoint, space: WaitPoint) -> Self {
         let endpoint = &side.endpoint;
         Self {
-            producer: Producer::resume(endpoint.region().clone(), place),
+            producer: Producer::resume(endpoint.region(), place),
             space: Waiter::start(endpoint, space),
             slots: Waiter::start(endpoint, pool.wait_point()),
-            data,
+            data: Signaller::new(endpoint, data),
             pool,
             side,
         }
@@ -149,8 +149,8 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     /// [`SendError::Full`], [`SendError::NoSlot`], or whatever makes sending impossible.
     #[inline(always)]
     pub fn try_send(&mut self, descriptor: &MsgDescHot, payload: &[u8]) -> Result<(), SendError> {
-        self.feed(descriptor, payload)?;
-        self.flush();
+        self.write(descriptor, payload, Producer::put_and_publish)?;
+        self.data.signal(&self.side.endpoint);
         Ok(())
     }
 
@@ -200,18 +200,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     /// As [`try_send`](Self::try_send). If the ring is full of messages that were never flushed, flush.
     #[inline(always)]
     pub fn feed(&mut self, descriptor: &MsgDescHot, payload: &[u8]) -> Result<(), SendError> {
-        self.check_open()?;
-        let mut descriptor = *descriptor;
-        if payload.len() <= INLINE_PAYLOAD_SIZE {
-            put_inline(&mut descriptor, payload);
-        } else {
-            self.check_len(payload.len())?;
-            self.check_room()?;
-            let mut loan = self.allocate(payload.len())?;
-            loan.append(payload);
-            loan.into_message(&mut descriptor).map_err(|fault| self.fail(fault))?;
-        }
-        self.put(&descriptor)
+        self.write(descriptor, payload, Producer::put)
     }
 
     /// Puts a loan into the ring where it lies, leaving `None`; the peer does not see it before
@@ -221,28 +210,26 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     /// As [`feed`](Self::feed); the loan stays unless its slot is what is at fault.
     #[inline(always)]
     pub fn feed_loan(&mut self, descriptor: &MsgDescHot, loan: &mut Option<Loan<E, P>>) -> Result<(), SendError> {
-        self.check_open()?;
-        self.check_room()?;
+        self.make_way()?;
         let own = self.side.endpoint.ledger().entries;
         if loan.as_ref().is_some_and(|loan| !core::ptr::eq(loan.endpoint().ledger().entries, own)) {
             return Err(SendError::ForeignLoan);
         }
         let Some(loan) = loan.take() else { return Ok(()) };
-        let mut descriptor = *descriptor;
-        loan.into_message(&mut descriptor).map_err(|fault| self.fail(fault))?;
-        self.put(&descriptor)
+        let line = loan.into_message(descriptor).map_err(|fault| self.fail(fault))?;
+        self.producer.put(line);
+        Ok(())
     }
 
     /// Makes everything fed visible to the peer and wakes it if it sleeps.
     #[inline(always)]
     pub fn flush(&mut self) {
         if self.producer.publish() {
-            wake::signal(&self.side.endpoint, &self.data);
+            self.data.signal(&self.side.endpoint);
         }
     }
 
     /// Says that this side will not sleep after all: to be called when a ticket is given up without another step.
-    #[inline(always)]
     pub fn disarm(&mut self) {
         self.space.disarm(&self.side.endpoint);
         self.slots.disarm(&self.side.endpoint);
@@ -254,6 +241,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         if !self.side.begin_close() {
             return;
         }
+        self.producer.shut();
         self.flush();
         self.space.stop(&self.side.endpoint);
         self.slots.stop(&self.side.endpoint);
@@ -262,6 +250,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
 
     /// Stops without telling the peer, which is gone.
     pub(super) fn abandon(&mut self) {
+        self.producer.shut();
         self.side.begin_close();
     }
 
@@ -290,34 +279,66 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         Ok(())
     }
 
-    /// There is a place in the ring, and as this is its only producer there still is when the message is written.
+    /// Whether a message can go: this end and the peer's are open, and there is a place in the ring. As this is the
+    /// ring's only producer there still is one when the message is written.
     #[inline(always)]
-    fn check_room(&mut self) -> Result<(), SendError> {
+    fn make_way(&mut self) -> Result<(), SendError> {
+        // A closed sender has no room.
+        if self.side.others_are_open() && self.producer.has_room() {
+            return Ok(());
+        }
+        self.look_for_room()
+    }
+
+    #[inline(never)]
+    fn look_for_room(&mut self) -> Result<(), SendError> {
+        self.check_open()?;
         match self.producer.free_places(1) {
             Ok(0) => Err(SendError::Full),
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.space.disarm(&self.side.endpoint);
+                Ok(())
+            }
             Err(fault) => Err(self.fail(fault)),
         }
+    }
+
+    /// Writes a message to the place that there is for it.
+    #[inline(always)]
+    fn write(
+        &mut self,
+        descriptor: &MsgDescHot,
+        payload: &[u8],
+        put: impl Fn(&mut Producer<E::Region>, Line),
+    ) -> Result<(), SendError> {
+        if payload.len() <= INLINE_PAYLOAD_SIZE {
+            self.make_way()?;
+            put(&mut self.producer, descriptor.line_with_inline(payload));
+        } else {
+            let line = self.copy_into_slot(descriptor, payload)?;
+            put(&mut self.producer, line);
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn copy_into_slot(&mut self, descriptor: &MsgDescHot, payload: &[u8]) -> Result<Line, SendError> {
+        self.check_len(payload.len())?;
+        self.make_way()?;
+        let mut loan = self.allocate(payload.len())?;
+        loan.append(payload);
+        loan.into_message(descriptor).map_err(|fault| self.fail(fault))
     }
 
     #[inline]
     fn allocate(&mut self, len: usize) -> Result<Loan<E, P>, SendError> {
         match self.pool.allocate(&self.side.endpoint, len) {
-            Ok(Some((slot, span))) => Ok(Loan::new(Held::new(self.side.endpoint.clone(), span), self.pool, slot)),
+            Ok(Some((slot, span))) => {
+                self.slots.disarm(&self.side.endpoint);
+                Ok(Loan::new(Held::new(self.side.endpoint.clone(), span), self.pool, slot))
+            }
             Ok(None) => Err(SendError::NoSlot),
             Err(fault) => Err(self.fail(fault)),
-        }
-    }
-
-    #[inline(always)]
-    fn put(&mut self, descriptor: &MsgDescHot) -> Result<(), SendError> {
-        match self.producer.write(descriptor) {
-            Ok(()) => {
-                self.disarm();
-                Ok(())
-            }
-            Err(crate::ring::RingError::Full) => Err(SendError::Full),
-            Err(crate::ring::RingError::PeerFault(fault)) => Err(self.fail(fault)),
         }
     }
 
@@ -333,7 +354,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     /// Two rounds at most: what can be missing is a place and then a slot, and a place once seen stays.
     #[inline]
     fn poll<T>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<T, SendError>) -> Result<Step<T>, SendError> {
-        let mut armed: Option<(SendError, wake::Ticket)> = None;
+        let mut armed: Option<(SendError, Ticket)> = None;
         loop {
             let missing = match attempt(self) {
                 Err(missing @ (SendError::Full | SendError::NoSlot)) => missing,
@@ -349,39 +370,6 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
             armed = Some((missing, waiter.arm(&self.side.endpoint)));
         }
     }
-}
-
-#[inline(always)]
-fn put_inline(descriptor: &mut MsgDescHot, payload: &[u8]) {
-    descriptor.payload_slot = INLINE_PAYLOAD_SLOT;
-    descriptor.payload_generation = 0;
-    descriptor.payload_offset = 0;
-    #[allow(clippy::cast_possible_truncation)] // at most 16
-    {
-        descriptor.payload_len = payload.len() as u32;
-    }
-    copy_short(&mut descriptor.inline_payload, payload);
-}
-
-/// Copies up to 16 bytes in two overlapping moves: a loop over bytes, or a call of `memcpy`, costs more than the rest of
-/// an inline send.
-#[inline(always)]
-fn copy_short(to: &mut [u8; INLINE_PAYLOAD_SIZE], from: &[u8]) {
-    let Some(to) = to.get_mut(..from.len()) else { return };
-    let _ = ends::<8>(to, from) || ends::<4>(to, from) || ends::<2>(to, from) || ends::<1>(to, from);
-}
-
-/// Copies the first and the last `N` bytes, if there are that many.
-#[inline(always)]
-fn ends<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
-    let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else { return false };
-    if let Some(to) = to.first_chunk_mut() {
-        *to = *first;
-    }
-    if let Some(to) = to.last_chunk_mut() {
-        *to = *last;
-    }
-    true
 }
 
 impl<E: Endpoint, P: SlotPool> Drop for Sender<E, P> {

@@ -9,7 +9,7 @@ use crate::endpoint::Endpoint;
 use crate::fault::PeerFault;
 use crate::layout::{At, PeerState};
 use crate::region::{Region, Word};
-use crate::wake::{self, WaitPoint};
+use crate::wake::Signaller;
 
 /// The value of an end's state word in the ring header once it is closed.
 const CLOSED: u32 = 1;
@@ -28,9 +28,11 @@ pub(crate) struct EndWords {
 }
 
 /// One end of a ring, seen from the endpoint that has it.
-pub(crate) struct Side<E> {
+pub(crate) struct Side<E: Endpoint> {
     pub(crate) endpoint: E,
     words: EndWords,
+    /// The state of the peer's end, read before every message.
+    peer: <E::Region as Region>::Fixed32,
     closed: bool,
     fault: Option<PeerFault>,
     /// Handles are `Send` and not `Sync`: one thread at a time is the one producer or consumer.
@@ -39,26 +41,38 @@ pub(crate) struct Side<E> {
 
 impl<E: Endpoint> Side<E> {
     pub(crate) fn new(endpoint: E, words: EndWords) -> Self {
-        Self { endpoint, words, closed: false, fault: None, not_sync: PhantomData }
+        let peer = endpoint.region().fix_u32(words.peer);
+        Self { endpoint, words, peer, closed: false, fault: None, not_sync: PhantomData }
     }
 
     /// Whether the peer has closed its end.
     #[inline(always)]
     pub(crate) fn peer_is_closed(&self) -> bool {
         // Acquire pairs with the Release in `finish_close`: whoever sees the end sees all that came before it.
-        self.endpoint.region().u32(self.words.peer).load(Ordering::Acquire) == CLOSED
+        self.peer.load(Ordering::Acquire) == CLOSED
     }
 
     /// Whether this end may go on: not closed, no fault here or in another part of the endpoint.
     #[inline(always)]
     pub(crate) fn is_good(&self) -> bool {
-        !self.closed && self.endpoint.ledger().fault.is_clear()
+        !self.closed && self.has_no_fault()
+    }
+
+    #[inline(always)]
+    fn has_no_fault(&self) -> bool {
+        self.endpoint.ledger().fault.is_clear()
+    }
+
+    /// Whether neither the peer's end nor a fault keeps this end from going on.
+    #[inline(always)]
+    pub(crate) fn others_are_open(&self) -> bool {
+        self.has_no_fault() && !self.peer_is_closed()
     }
 
     /// Whether both ends may go on.
     #[inline(always)]
     pub(crate) fn is_open(&self) -> bool {
-        self.is_good() && !self.peer_is_closed()
+        !self.closed && self.others_are_open()
     }
 
     /// The fault that closed this end, if one did.
@@ -78,7 +92,7 @@ impl<E: Endpoint> Side<E> {
     }
 
     /// Says that this end is closed, and tells the peer's end of the same ring, which may be waiting.
-    pub(crate) fn finish_close(&mut self, waiting: &WaitPoint) {
+    pub(crate) fn finish_close(&mut self, waiting: &Signaller<E::Region>) {
         let region = self.endpoint.region();
         region.u32(self.words.own).store(CLOSED, Ordering::Release);
         // Two halves closed at once by two threads: each writes its own word, fences, and reads the other's, so at
@@ -87,11 +101,11 @@ impl<E: Endpoint> Side<E> {
         if region.u32(self.words.sibling).load(Ordering::Relaxed) == CLOSED {
             region.u32(self.words.peer_state).store(PeerState::Left as u32, Ordering::Release);
         }
-        wake::signal(&self.endpoint, waiting);
+        waiting.signal(&self.endpoint);
     }
 }
 
-impl<E> fmt::Debug for Side<E> {
+impl<E: Endpoint> fmt::Debug for Side<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Side").field("closed", &self.closed).field("fault", &self.fault).finish_non_exhaustive()
     }
