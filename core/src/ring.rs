@@ -408,10 +408,15 @@ impl<R: Region> Consumer<R> {
         let seen = self.words.head.load(Ordering::Acquire);
         let ahead = seen.wrapping_sub(tail);
         if ahead < head.wrapping_sub(tail) || ahead > self.words.capacity() {
-            return Err(PeerFault::Head { seen, consumed: tail, capacity: self.capacity() });
+            return Err(self.bad_head(seen, tail));
         }
         self.head = seen;
         Ok(seen)
+    }
+
+    #[cold]
+    fn bad_head(&self, seen: u64, consumed: u64) -> PeerFault {
+        PeerFault::Head { seen, consumed, capacity: self.capacity() }
     }
 
     /// Messages that can be read, at most `wanted`: looks at the producer's index only if what it last saw is not
@@ -443,7 +448,7 @@ impl<R: Region> Consumer<R> {
             self.head = seen;
             return Ok(true);
         }
-        Ok(self.refresh(tail, tail)? != tail)
+        if seen == tail { Ok(false) } else { Err(self.bad_head(seen, tail)) }
     }
 
     /// The next descriptor, which stays in the ring until [`advance`](Self::advance) and

@@ -52,8 +52,16 @@ impl Receiver {
     ///
     /// # Errors
     /// [`Error::Empty`], or as [`recv`](Self::recv).
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Message, Error> {
+        match self.link.recv_inline() {
+            Some(message) => Ok(message),
+            None => self.try_recv_other(),
+        }
+    }
+
+    #[inline(never)]
+    fn try_recv_other(&mut self) -> Result<Message, Error> {
         self.link.try_recv()?.ok_or(Error::Empty)
     }
 
@@ -67,23 +75,26 @@ impl Receiver {
 
     #[inline(always)]
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Message, Error> {
-        match self.link.recv_inline() {
-            Some(message) => Ok(message),
-            None => self.recv_any(deadline),
-        }
-    }
-
-    #[inline(never)]
-    fn recv_any(&mut self, deadline: Option<Instant>) -> Result<Message, Error> {
         loop {
-            match self.link.try_recv()? {
-                Some(message) => return Ok(message),
-                None => self.wait_until_ready(deadline)?,
+            if let Some(message) = self.link.recv_inline() {
+                return Ok(message);
+            }
+            if let Some(message) = self.recv_other(deadline)? {
+                return Ok(message);
             }
         }
     }
 
+    /// Receives a message that is there but not inline, or waits until one is there, of whatever kind.
     #[inline(never)]
+    fn recv_other(&mut self, deadline: Option<Instant>) -> Result<Option<Message>, Error> {
+        if self.link.is_ready()? {
+            return Ok(self.link.try_recv()?);
+        }
+        self.wait_until_ready(deadline)?;
+        Ok(None)
+    }
+
     fn wait_until_ready(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
         until_ready(
             &mut self.link,

@@ -78,7 +78,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`Error::Full`], or as [`send`](Self::send); nothing was sent.
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, descriptor: &MsgDescHot, payload: &[u8]) -> Result<(), Error> {
         Ok(self.link.try_send(descriptor, payload)?)
     }
@@ -95,7 +95,9 @@ impl Sender {
     fn send_until(&mut self, descriptor: &MsgDescHot, payload: &[u8], deadline: Option<Instant>) -> Result<(), Error> {
         match self.link.try_send(descriptor, payload) {
             Ok(()) => Ok(()),
-            Err(SendError::Full | SendError::NoSlot) => self.send_waiting(descriptor, payload, deadline),
+            Err(SendError::Full | SendError::NoSlot) => {
+                self.send_waiting(&descriptor.by_words(), payload, deadline)
+            }
             Err(error) => Err(error.into()),
         }
     }

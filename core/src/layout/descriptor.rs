@@ -136,6 +136,18 @@ impl MsgDescHot {
         zerocopy::transmute_ref!(self)
     }
 
+    /// A copy that is made word by word: to be passed out of line where the original must not be.
+    ///
+    /// A caller has often just written the fields of a descriptor. As long as its address goes nowhere, the compiler
+    /// keeps them in registers; once it does, the processor has to read whole words that were written in parts, and waits
+    /// until every store before, the last message's among them, has left the core.
+    #[must_use]
+    #[inline(always)]
+    pub fn by_words(&self) -> Self {
+        let [a, b, c, d, e, f, g, h] = *self.words();
+        Self::from_line([a, b, c, d, e, f, g, h])
+    }
+
     /// Whether these are the words of a message whose payload is inside, with a length that can be.
     #[inline(always)]
     pub(crate) fn is_sound_inline(line: &Line) -> bool {

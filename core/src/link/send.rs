@@ -315,7 +315,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
             self.make_way()?;
             put(&mut self.producer, descriptor.line_with_inline(payload));
         } else {
-            let line = self.copy_into_slot(descriptor, payload)?;
+            let line = self.copy_into_slot(&descriptor.by_words(), payload)?;
             put(&mut self.producer, line);
         }
         Ok(())

@@ -43,7 +43,7 @@ struct Echo {
 
 impl Echo {
     fn start(spin: u32, slot_size: u32) -> Self {
-        let config = ShmSessionConfig { slot_size, slot_count: 8, ring_capacity: 64 };
+        let config = ShmSessionConfig { slot_size, slot_count: 8, ring_capacity: 4 };
         let session = SessionOptions::new().spin(Spin::tries(spin)).create(config).expect("session");
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.env(SECOND_PROCESS, spin.to_string());
