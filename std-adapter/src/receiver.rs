@@ -56,12 +56,12 @@ impl Receiver {
     pub fn try_recv(&mut self) -> Result<Message, Error> {
         match self.link.recv_inline() {
             Some(message) => Ok(message),
-            None => self.try_recv_other(),
+            None => self.try_recv_any(),
         }
     }
 
     #[inline(never)]
-    fn try_recv_other(&mut self) -> Result<Message, Error> {
+    fn try_recv_any(&mut self) -> Result<Message, Error> {
         self.link.try_recv()?.ok_or(Error::Empty)
     }
 
@@ -79,22 +79,14 @@ impl Receiver {
             if let Some(message) = self.link.recv_inline() {
                 return Ok(message);
             }
-            if let Some(message) = self.recv_other(deadline)? {
+            if let Some(message) = self.link.recv_ready() {
                 return Ok(message);
             }
+            self.wait_until_ready(deadline)?;
         }
     }
 
-    /// Receives a message that is there but not inline, or waits until one is there, of whatever kind.
     #[inline(never)]
-    fn recv_other(&mut self, deadline: Option<Instant>) -> Result<Option<Message>, Error> {
-        if self.link.is_ready()? {
-            return Ok(self.link.try_recv()?);
-        }
-        self.wait_until_ready(deadline)?;
-        Ok(None)
-    }
-
     fn wait_until_ready(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
         until_ready(
             &mut self.link,

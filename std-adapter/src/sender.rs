@@ -95,9 +95,7 @@ impl Sender {
     fn send_until(&mut self, descriptor: &MsgDescHot, payload: &[u8], deadline: Option<Instant>) -> Result<(), Error> {
         match self.link.try_send(descriptor, payload) {
             Ok(()) => Ok(()),
-            Err(SendError::Full | SendError::NoSlot) => {
-                self.send_waiting(&descriptor.by_words(), payload, deadline)
-            }
+            Err(SendError::Full | SendError::NoSlot) => self.send_waiting(&descriptor.by_words(), payload, deadline),
             Err(error) => Err(error.into()),
         }
     }

@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn an_inline_payload_of_every_length_lies_in_its_place_and_nothing_behind_it() {
-        let bytes: [u8; 16] = core::array::from_fn(|index| 0xA0 + index as u8);
+        let bytes = *b"0123456789abcdef";
         for len in 0..=INLINE_PAYLOAD_SIZE {
             let mut before = MsgDescHot::data(9);
             before.inline_payload = [0xFF; 16];

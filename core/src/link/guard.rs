@@ -27,19 +27,11 @@ impl<E: Endpoint, P: SlotPool> Guard<E, P> {
         self.held.span().len
     }
 
-    /// Gives the slot to the peer instead of back.
+    /// Gives the slot to the peer; nothing is left to give back.
     #[inline(always)]
-    fn send(self) -> Result<(Slot, usize), crate::PeerFault> {
-        let (slot, len) = (self.slot, self.len());
-        let sent = self.pool.send(&self.held.endpoint, slot);
-        self.forget();
-        sent.map(|()| (slot, len))
-    }
-
-    /// Drops everything but the slot.
-    #[inline]
-    fn forget(mut self) {
+    fn send(&mut self) -> Result<(), crate::PeerFault> {
         self.state = SlotState::Free;
+        self.pool.send(&self.held.endpoint, self.slot)
     }
 }
 
@@ -77,12 +69,13 @@ impl<E: Endpoint, P: SlotPool> Loan<E, P> {
         &self.guard.held.endpoint
     }
 
-    /// Hands the slot over to the peer; says what to write into the ring.
+    /// Hands the slot over to the peer; says what to write into the ring. The loan is to be dropped, whatever comes of it.
     #[inline(always)]
-    pub(crate) fn into_message(self, descriptor: &MsgDescHot) -> Result<Line, crate::PeerFault> {
-        let (Slot { reference, generation }, len) = self.guard.send()?;
+    pub(super) fn send(&mut self, descriptor: &MsgDescHot) -> Result<Line, crate::PeerFault> {
+        self.guard.send()?;
+        let Slot { reference, generation } = self.guard.slot;
         #[allow(clippy::cast_possible_truncation)] // at most a slot's size, which is a u32
-        Ok(descriptor.line_with_slot(reference, generation, len as u32))
+        Ok(descriptor.line_with_slot(reference, generation, self.len() as u32))
     }
 
     /// Length of the message in bytes: what was asked for, unless truncated.

@@ -8,10 +8,10 @@ use super::guard::{Guard, Message};
 use super::side::Side;
 use crate::endpoint::Endpoint;
 use crate::fault::PeerFault;
-use crate::layout::{INLINE_PAYLOAD_SIZE, MsgDescHot, SlotState};
+use crate::layout::{Line, MsgDescHot, SlotState, Span};
 use crate::region::Held;
 use crate::ring::{Consumer, Place};
-use crate::slots::{DataSegment, SlotPool};
+use crate::slots::{DataSegment, Slot, SlotPool};
 use crate::wake::{Signaller, Step, WaitPoint, Waiter};
 
 /// Why nothing will be received any more.
@@ -62,14 +62,14 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     /// [`RecvError::Closed`] after the last message, or a fault of the peer.
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Message<E, P>>, RecvError> {
-        match self.recv_inline() {
-            Some(message) => Ok(Some(message)),
-            None => self.try_recv_any(),
+        if let Some(message) = self.recv_inline() {
+            return Ok(Some(message));
         }
+        self.try_recv_any()
     }
 
-    /// What [`try_recv`](Self::try_recv) tries first: receives the next message if it is there, this end is open, and the
-    /// payload is inside the descriptor. `None` says nothing but that there is more to look at.
+    /// What [`try_recv`](Self::try_recv) tries first: receives the next message if it is there, its payload is inside
+    /// its descriptor, and nothing is wrong. `None` says only that there is more to look at.
     ///
     /// On its own it is for adapters, whose `recv` has another type of error: a message that moves from one `Result` into
     /// another is copied each time.
@@ -86,9 +86,60 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
         Some(Message::new(MsgDescHot::from_line(line), None))
     }
 
+    /// What [`try_recv`](Self::try_recv) tries next: receives the next message if it is there, of whatever kind. `None`
+    /// says only that there is more to look at.
+    #[inline(always)]
+    pub fn recv_ready(&mut self) -> Option<Message<E, P>> {
+        if self.side.is_good() { self.next() } else { None }
+    }
+
+    /// The receive step: check, take over, and only then give the place in the ring back.
+    #[inline(always)]
+    fn next(&mut self) -> Option<Message<E, P>> {
+        if !matches!(self.consumer.is_ready(), Ok(true)) {
+            return None;
+        }
+        let line = self.consumer.read();
+        let guard = if MsgDescHot::is_sound_inline(&line) { None } else { Some(self.accept(line)?) };
+        self.advance();
+        Some(Message::new(MsgDescHot::from_line(line), guard))
+    }
+
+    /// Takes over the slot of a message that is not a sound inline one. A fault is noted; every later call reports it.
+    #[inline(always)]
+    fn accept(&mut self, line: Line) -> Option<Guard<E, P>> {
+        match self.accept_slot(line) {
+            Ok((slot, span)) => {
+                let held = Held::new(self.side.endpoint.clone(), span);
+                Some(Guard::new(held, self.pool, slot, SlotState::InFlight))
+            }
+            Err(fault) => {
+                self.fail(fault);
+                None
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn accept_slot(&self, line: Line) -> Result<(Slot, Span), PeerFault> {
+        let descriptor = MsgDescHot::from_line(line);
+        if descriptor.is_inline() {
+            return Err(PeerFault::InlineLength { len: descriptor.payload_len });
+        }
+        self.pool.accept(&self.side.endpoint, &descriptor)
+    }
+
+    /// Nothing was there, or something is wrong.
     #[inline(never)]
     fn try_recv_any(&mut self) -> Result<Option<Message<E, P>>, RecvError> {
-        if self.is_ready()? { self.take().map(Some) } else { Ok(None) }
+        if !self.is_ready()? {
+            return Ok(None);
+        }
+        // What came in the meantime, or the fault that it turns out to be.
+        match self.recv_ready() {
+            Some(message) => Ok(Some(message)),
+            None => Err(self.why_closed()),
+        }
     }
 
     /// Receives a message, or says what to sleep on.
@@ -175,7 +226,7 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     /// Frees what is in the ring, at most one ring full of it.
     fn drain(&mut self) {
         for _ in 0..self.consumer.capacity() {
-            if !matches!(self.consumer.is_ready(), Ok(true)) || self.take().is_err() {
+            if self.next().is_none() {
                 break;
             }
         }
@@ -184,36 +235,6 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     #[inline(always)]
     fn has_message(&mut self) -> Result<bool, RecvError> {
         self.consumer.is_ready().map_err(|fault| self.fail(fault))
-    }
-
-    /// The receive step, of a message that is ready: check, take over, and only then give the place in the ring back.
-    fn take(&mut self) -> Result<Message<E, P>, RecvError> {
-        let descriptor = MsgDescHot::from_line(self.consumer.read());
-        let guard = if descriptor.is_inline() {
-            self.check_inline(descriptor.payload_len)?;
-            None
-        } else {
-            Some(self.accept(&descriptor)?)
-        };
-        self.advance();
-        Ok(Message::new(descriptor, guard))
-    }
-
-    fn check_inline(&mut self, len: u32) -> Result<(), RecvError> {
-        if len as usize <= INLINE_PAYLOAD_SIZE {
-            return Ok(());
-        }
-        Err(self.fail(PeerFault::InlineLength { len }))
-    }
-
-    fn accept(&mut self, descriptor: &MsgDescHot) -> Result<Guard<E, P>, RecvError> {
-        match self.pool.accept(&self.side.endpoint, descriptor) {
-            Ok((slot, span)) => {
-                let held = Held::new(self.side.endpoint.clone(), span);
-                Ok(Guard::new(held, self.pool, slot, SlotState::InFlight))
-            }
-            Err(fault) => Err(self.fail(fault)),
-        }
     }
 
     /// Gives the place of a message back and wakes the peer if it sleeps for want of one.

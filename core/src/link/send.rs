@@ -211,13 +211,16 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     #[inline(always)]
     pub fn feed_loan(&mut self, descriptor: &MsgDescHot, loan: &mut Option<Loan<E, P>>) -> Result<(), SendError> {
         self.make_way()?;
-        let own = self.side.endpoint.ledger().entries;
-        if loan.as_ref().is_some_and(|loan| !core::ptr::eq(loan.endpoint().ledger().entries, own)) {
+        let Some(held) = loan else { return Ok(()) };
+        if !core::ptr::eq(held.endpoint().ledger().entries, self.side.endpoint.ledger().entries) {
             return Err(SendError::ForeignLoan);
         }
-        let Some(loan) = loan.take() else { return Ok(()) };
-        let line = loan.into_message(descriptor).map_err(|fault| self.fail(fault))?;
-        self.producer.put(line);
+        let line = held.send(descriptor);
+        *loan = None;
+        match line {
+            Ok(line) => self.producer.put(line),
+            Err(fault) => return Err(self.fail(fault)),
+        }
         Ok(())
     }
 
@@ -327,7 +330,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         self.make_way()?;
         let mut loan = self.allocate(payload.len())?;
         loan.append(payload);
-        loan.into_message(descriptor).map_err(|fault| self.fail(fault))
+        loan.send(descriptor).map_err(|fault| self.fail(fault))
     }
 
     #[inline]
