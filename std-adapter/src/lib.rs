@@ -70,3 +70,8 @@ pub use receiver::{Iter, Receiver};
 pub use sender::Sender;
 pub use session::{SessionOptions, ShmSession};
 pub use spin::Spin;
+
+/// The programs of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
