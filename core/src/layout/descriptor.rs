@@ -206,7 +206,7 @@ fn inline_words(bytes: &[u8]) -> [u64; 2] {
         (u64::from_le_bytes(*first), u64::from_le_bytes(*last) >> (half & 63) >> (half & 63))
     } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         let last = u64::from(u32::from_le_bytes(*last));
-        (u64::from(u32::from_le_bytes(*first)) | last << (8 * (len - 4) & 63), 0)
+        (u64::from(u32::from_le_bytes(*first)) | last << ((8 * (len - 4)) & 63), 0)
     } else {
         (bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0)
     };
