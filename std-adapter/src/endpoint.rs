@@ -1,17 +1,21 @@
 //! One side of a session in this process: its mapping, its ledger, and the futex.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rapace_shm_core::endpoint::Endpoint;
 use rapace_shm_core::layout::At;
 use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerIn, LedgerRef};
 use rapace_shm_core::link;
 use rapace_shm_core::region::{InRegion, Region};
+use rapace_shm_core::wake::Ticket;
 
 use crate::barrier::{Barriers, heavy_barrier};
-use crate::futex;
+use crate::futex::{self, Woken};
 use crate::mapping::MappedRegion;
+use crate::system_calls::{Counters, SystemCalls};
 
 /// A slot on loan for a message that is being written, straight in shared memory.
 pub type Loan = link::Loan<ShmEndpoint>;
@@ -28,12 +32,25 @@ struct Shared {
     region: MappedRegion,
     ledger: LedgerIn<Box<[LedgerEntry]>>,
     barriers: Barriers,
+    counters: Counters,
 }
 
 impl ShmEndpoint {
     pub(crate) fn new(region: MappedRegion, slots: u32, barriers: Barriers) -> Self {
         let entries = (0..slots).map(|_| LedgerEntry::new()).collect();
-        Self(Arc::new(Shared { region, ledger: LedgerIn::over(entries), barriers }))
+        Self(Arc::new(Shared { region, ledger: LedgerIn::over(entries), barriers, counters: Counters::default() }))
+    }
+
+    /// The system calls that this side has made so far.
+    #[must_use]
+    pub fn system_calls(&self) -> SystemCalls {
+        self.0.counters.read()
+    }
+
+    /// Sleeps where the ticket says, until somebody signals or the deadline passes.
+    pub(crate) fn sleep(&self, ticket: &Ticket, deadline: Option<Instant>) -> io::Result<Woken> {
+        let word = self.region().u32(ticket.word());
+        futex::wait_counting(word, ticket.value(), deadline, || self.0.counters.waits.add_one())
     }
 }
 
@@ -54,6 +71,7 @@ impl HasLedger for ShmEndpoint {
 
 impl Endpoint for ShmEndpoint {
     fn wake(&self, word: At<u32>) {
+        self.0.counters.wakes.add_one();
         // It can only fail for an address that is not mapped.
         let _ = futex::wake(self.region().u32(word), u32::MAX);
     }
@@ -68,7 +86,10 @@ impl Endpoint for ShmEndpoint {
     }
 
     fn heavy_barrier(&self) -> bool {
-        self.0.barriers.heavy && heavy_barrier()
+        self.0.barriers.heavy && {
+            self.0.counters.barriers.add_one();
+            heavy_barrier()
+        }
     }
 }
 
@@ -78,6 +99,7 @@ impl fmt::Debug for ShmEndpoint {
             .field("region", &self.0.region)
             .field("held", &self.ledger().held())
             .field("barriers", &self.0.barriers)
+            .field("system_calls", &self.system_calls())
             .finish()
     }
 }

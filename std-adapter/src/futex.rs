@@ -39,12 +39,23 @@ pub enum Woken {
 /// # Errors
 /// Whatever else the kernel says, as it says it.
 pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> io::Result<Woken> {
+    wait_counting(word, expected, deadline, || {})
+}
+
+/// As [`wait`]; calls `count` once for each system call.
+pub(crate) fn wait_counting(
+    word: &AtomicU32,
+    expected: u32,
+    deadline: Option<Instant>,
+    count: impl Fn(),
+) -> io::Result<Woken> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) {
             return Ok(Woken::TimedOut);
         }
         let timeout = left.map(timespec);
+        count();
         match futex::wait(word, Flags::empty(), expected, timeout.as_ref()) {
             Ok(()) => return Ok(Woken::Perhaps),
             Err(Errno::AGAIN) => return Ok(Woken::Changed),

@@ -22,6 +22,7 @@
 //! | [`ShmSession`] | both directions of a session: an in-process pair, or on a memfd shared with a child process |
 //! | [`Sender`], [`Receiver`] | the blocking halves, one per direction |
 //! | [`Loan`], [`Payload`], [`Message`] | slots being written, slots being read |
+//! | [`SystemCalls`] | how often a side had to ask the kernel |
 //! | [`futex`] | wait and wake on a shared word |
 //! | [`core`](rapace_shm_core) | rings, slabs, layouts and the protocol, without an operating system |
 //!
@@ -52,6 +53,7 @@ mod receiver;
 mod sender;
 mod session;
 mod spin;
+mod system_calls;
 mod wait;
 
 pub use endpoint::{Loan, Message, Payload, ShmEndpoint};
@@ -70,6 +72,7 @@ pub use receiver::{Iter, Receiver};
 pub use sender::Sender;
 pub use session::{SessionOptions, ShmSession};
 pub use spin::Spin;
+pub use system_calls::SystemCalls;
 
 /// The programs of the README, compiled and run.
 #[cfg(doctest)]

@@ -7,6 +7,7 @@ use rapace_shm_core::link;
 use crate::endpoint::{Message, ShmEndpoint};
 use crate::error::Error;
 use crate::spin::Spin;
+use crate::system_calls::SystemCalls;
 use crate::wait::{Waits, until_ready};
 
 /// The receiving half of a session. `Send`, but neither `Sync` nor `Clone`: the ring has one consumer.
@@ -37,6 +38,12 @@ impl Receiver {
     /// How long later calls look before they sleep.
     pub fn set_spin(&mut self, spin: Spin) {
         self.spin = spin;
+    }
+
+    /// The system calls that this side of the session has made so far, the sender's included.
+    #[must_use]
+    pub fn system_calls(&self) -> SystemCalls {
+        self.link.endpoint().system_calls()
     }
 
     /// Receives a message; waits for one.

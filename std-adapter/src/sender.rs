@@ -9,6 +9,7 @@ use rapace_shm_core::slots::DataSegment;
 use crate::endpoint::{Loan, ShmEndpoint};
 use crate::error::{Error, Unsent};
 use crate::spin::Spin;
+use crate::system_calls::SystemCalls;
 use crate::wait::{Waits, until_ready};
 
 /// The sending half of a session. `Send`, but neither `Sync` nor `Clone`: the ring has one producer.
@@ -58,6 +59,12 @@ impl Sender {
     #[must_use]
     pub fn slots(&self) -> (&ShmEndpoint, DataSegment) {
         (self.link.endpoint(), *self.link.pool())
+    }
+
+    /// The system calls that this side of the session has made so far, the receiver's included.
+    #[must_use]
+    pub fn system_calls(&self) -> SystemCalls {
+        self.link.endpoint().system_calls()
     }
 
     /// How long later calls look before they sleep.

@@ -16,6 +16,7 @@ use crate::mapping::{Mapping, sealed_memfd};
 use crate::receiver::Receiver;
 use crate::sender::Sender;
 use crate::spin::Spin;
+use crate::system_calls::SystemCalls;
 
 /// How this side of a session behaves; the peer may choose otherwise.
 ///
@@ -189,6 +190,13 @@ impl ShmSession {
     #[must_use]
     pub fn status(&mut self) -> LinkStatus {
         self.place.status(self.sender.link().endpoint().region())
+    }
+
+    /// The system calls that this side has made so far. The halves give the same through
+    /// [`Sender::system_calls`] and [`Receiver::system_calls`].
+    #[must_use]
+    pub fn system_calls(&self) -> SystemCalls {
+        self.receiver.system_calls()
     }
 
     /// Both halves, borrowed.

@@ -2,12 +2,11 @@
 
 use std::time::Instant;
 
-use rapace_shm_core::region::{InRegion, Region};
-use rapace_shm_core::wake::{Step, Ticket};
+use rapace_shm_core::wake::Step;
 
 use crate::endpoint::ShmEndpoint;
 use crate::error::Error;
-use crate::futex::{self, Woken};
+use crate::futex::Woken;
 use crate::spin::Spin;
 
 /// A half of a link that can try, and that can say what to sleep on.
@@ -35,7 +34,8 @@ pub(crate) fn until_ready<H: Waits, T>(
         match step(half)? {
             Step::Ready(value) => return Ok(value),
             Step::Sleep(ticket) => {
-                if sleep(half.endpoint(), &ticket, deadline)? == Woken::TimedOut {
+                let woken = half.endpoint().sleep(&ticket, deadline);
+                if woken.map_err(Error::io("cannot wait on the segment's futex"))? == Woken::TimedOut {
                     half.disarm();
                     // What arrived at the last moment still counts.
                     return attempt(half).unwrap_or(Err(Error::Timeout));
@@ -43,9 +43,4 @@ pub(crate) fn until_ready<H: Waits, T>(
             }
         }
     }
-}
-
-fn sleep(endpoint: &ShmEndpoint, ticket: &Ticket, deadline: Option<Instant>) -> Result<Woken, Error> {
-    futex::wait(endpoint.region().u32(ticket.word()), ticket.value(), deadline)
-        .map_err(Error::io("cannot wait on the segment's futex"))
 }

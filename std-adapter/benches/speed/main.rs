@@ -7,9 +7,13 @@
 //! both sides are measured in turn several times, and the median of the ratios is what counts. A spin ping-pong before
 //! and after each sample tells whether the two cores were moved meanwhile; then the sample is thrown away.
 
+#[path = "../../cli/src/estimate.rs"]
+mod estimate;
 mod floor;
 mod measure;
 mod one_way;
+#[path = "../../cli/src/ping_pong.rs"]
+mod ping_pong;
 mod round_trip;
 mod slots;
 

@@ -1,7 +1,9 @@
-//! The estimator: many short batches, the median batch, alternating between the two things compared.
+//! How much to measure, and the comparison: alternating between two things, between probes that agree.
 
-use std::time::{Duration, Instant};
+use std::convert::Infallible;
+use std::time::Duration;
 
+use crate::estimate::{Batches, median};
 use crate::floor;
 
 /// How much to do.
@@ -10,16 +12,16 @@ pub struct Plan {
     /// Operations between two looks at the clock.
     pub batch: u64,
     /// Batches per sample.
-    pub batches: usize,
+    pub count: usize,
     /// Samples of each side.
     pub samples: usize,
 }
 
 impl Plan {
     /// Only as much as shows that it is correct.
-    pub const TEST: Self = Self { batch: 64, batches: 3, samples: 1 };
+    pub const TEST: Self = Self { batch: 64, count: 3, samples: 1 };
     /// Enough for a median that holds.
-    pub const MEASURE: Self = Self { batch: 4096, batches: 64, samples: 7 };
+    pub const MEASURE: Self = Self { batch: 4096, count: 64, samples: 7 };
 
     /// The same number of samples of operations that take `factor` times as long.
     pub const fn slower(self, factor: u64) -> Self {
@@ -29,7 +31,12 @@ impl Plan {
 
     /// Operations in a sample.
     pub const fn total(&self) -> u64 {
-        self.batch * self.batches as u64
+        self.batch * self.count as u64
+    }
+
+    /// One sample.
+    pub const fn batches(&self) -> Batches {
+        Batches { operations: self.batch, count: self.count, limit: Duration::MAX }
     }
 
     fn is_test(&self) -> bool {
@@ -39,27 +46,11 @@ impl Plan {
 
 /// Nanoseconds per operation: the median batch of those that `operation` was timed in.
 pub fn median_batch(plan: &Plan, mut operation: impl FnMut()) -> f64 {
-    let mut batches: Vec<f64> = (0..plan.batches)
-        .map(|_| {
-            let start = Instant::now();
-            for _ in 0..plan.batch {
-                operation();
-            }
-            nanoseconds(start.elapsed()) / plan.batch as f64
-        })
-        .collect();
-    median(&mut batches)
-}
-
-/// A duration as a number.
-pub fn nanoseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e9
-}
-
-/// The value in the middle.
-pub fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    let timed = plan.batches().time(|| {
+        operation();
+        Ok::<(), Infallible>(())
+    });
+    timed.unwrap_or_else(|never| match never {})
 }
 
 /// Samples both in turn, between two probes that agree, and prints the row. `ours` and `theirs` give nanoseconds per

@@ -1,0 +1,40 @@
+//! Why the program gave up.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+
+/// Each says what was seen and, where there is something, what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {}: {source}; name a file that this user can read", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("cannot start a second process: {0}")]
+    Start(io::Error),
+    #[error("the second process ended early ({0})")]
+    Ended(ExitStatus),
+    #[error("the second process has been silent for {0} s; it was killed")]
+    Silent(u64),
+    #[error("the second process failed ({0})")]
+    Failed(ExitStatus),
+    #[error("checksum {far:08x} on the far side differs from {near:08x} on this side, after {bytes} bytes")]
+    Checksum { near: u32, far: u64, bytes: u64 },
+    #[error("message {seen} arrived where message {expected} was due, {bytes} bytes long")]
+    Disorder { expected: u64, seen: u64, bytes: usize },
+    #[error("{0} slots leaked: neither free nor held by anybody after both processes had finished")]
+    Leaked(u64),
+    #[error("the first process is gone")]
+    Orphaned,
+    #[error("unknown job {0}; both processes must be of the same build")]
+    UnknownJob(u32),
+    #[error(transparent)]
+    Session(#[from] rapace_shm::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<rapace_shm::Unsent> for Error {
+    fn from(unsent: rapace_shm::Unsent) -> Self {
+        Self::Session(unsent.error)
+    }
+}

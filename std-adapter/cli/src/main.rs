@@ -1,0 +1,74 @@
+//! `rapace-shm`: shows at a glance what the transport does on this machine.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `demo` | the main job: what is sent, in which order, and the table at the end |
+//! | `jobs` | what the first process asks of the second, and how each is done |
+//! | `second` | the second process seen from the first: started, asked, waited for, never left behind |
+//! | `estimate`, `ping_pong` | the estimator and the floor, shared with the library's benchmarks |
+
+#![deny(unsafe_code)]
+
+mod demo;
+mod error;
+mod estimate;
+mod jobs;
+mod ping_pong;
+mod second;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Messages between two processes at memory speed.
+#[derive(Debug, Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    demo: demo::Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a second process, send it a file and millions of messages, and say how fast that was (the default)
+    Demo(demo::Options),
+    /// What the second process runs
+    #[command(hide = true)]
+    Second(jobs::First),
+}
+
+fn main() -> ExitCode {
+    let arguments = CommandLine::parse();
+    let done = match arguments.command {
+        None => demo::run(&arguments.demo),
+        Some(Command::Demo(demo)) => demo::run(&demo),
+        Some(Command::Second(second)) => jobs::serve(&second),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rapace-shm: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn demo_is_what_runs_without_a_word() {
+        assert!(CommandLine::try_parse_from(["rapace-shm"]).unwrap().command.is_none());
+        assert!(CommandLine::try_parse_from(["rapace-shm", "--quick"]).unwrap().demo.quick);
+    }
+}
