@@ -168,7 +168,7 @@ impl FaultMark {
 }
 
 /// Counts allocations under way, so that a reaper can keep new ones out. Only allocators that run beside the link
-/// ([`ShmAllocator`](crate::allocator)) pass through it: a link's own sender cannot run while the link is being reset.
+/// (`ShmAllocator`) pass through it: a link's own sender cannot run while the link is being reset.
 #[derive(Debug)]
 pub struct Gate(AtomicU32);
 

@@ -12,7 +12,7 @@
 //! | [`ledger`], [`slots`] | what this endpoint holds; the slab |
 //! | [`endpoint`], [`wake`] | what a side brings along; how it sleeps and wakes |
 //! | [`link`] | the send step and the receive step |
-//! | [`allocator`](crate::allocator) | `Vec` and `Box` in a region (feature `allocator`) |
+//! | `allocator` | `Vec` and `Box` in a region (feature `allocator`) |
 //!
 //! Start at [`link`] for messages, at [`ring`] for bare descriptors.
 //!

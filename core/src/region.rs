@@ -11,7 +11,7 @@
 //! 1. `base .. base + len` of a [`RawRegion`] is readable and writable for as long as a clone of its keeper lives,
 //!    `base` is a multiple of [`REGION_ALIGN`], and `len` is at least that and at most `isize::MAX`. Promised to or
 //!    checked by [`RawRegion::new`], never changed afterwards.
-//! 2. A word access is in bounds, because [`RawRegion::word`] compares with `len` at every access, and aligned,
+//! 2. A word access is in bounds, because `RawRegion::word` compares with `len` at every access, and aligned,
 //!    because `base` and every [`At`] are.
 //! 3. Nobody forms a reference to the region's bytes other than to atomics, apart from [`Held`].
 //! 4. A [`Held`] exists only while the ledger of its endpoint says "held" for the one slot that contains its span

@@ -24,7 +24,7 @@
 //! | [`Loan`], [`Payload`], [`Message`] | slots being written, slots being read |
 //! | [`SystemCalls`] | how often a side had to ask the kernel |
 //! | [`futex`] | wait and wake on a shared word |
-//! | [`core`](rapace_shm_core) | rings, slabs, layouts and the protocol, without an operating system |
+//! | [`core`] | rings, slabs, layouts and the protocol, without an operating system |
 //!
 //! # Waiting
 //!

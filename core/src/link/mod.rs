@@ -8,8 +8,9 @@
 //!  Receiver <------------------- ring B→A ----------- Sender
 //! ```
 //!
-//! Each step tries; if it can't, it says that this side sleeps, looks again, and only then returns a [`Step::Sleep`]
-//! with what to sleep on. The loop around it belongs to the adapter: a futex wait, a doorbell's readiness, `wfe`.
+//! Each step tries; if it can't, it says that this side sleeps, looks again, and only then returns a
+//! [`Step::Sleep`](crate::wake::Step::Sleep) with what to sleep on. The loop around it belongs to the adapter: a futex
+//! wait, a doorbell's readiness, `wfe`.
 //!
 //! ```
 //! use rapace_shm_core::endpoint::Polled;

@@ -1,6 +1,8 @@
 //! A session over heap memory, for tests.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod watched;
+
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::Arc;
