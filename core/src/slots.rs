@@ -27,7 +27,7 @@ use core::sync::atomic::Ordering;
 use crate::endpoint::{Endpoint, PeerId};
 use crate::fault::PeerFault;
 use crate::layout::{
-    At, DataSegmentHeader, FREE_LIST_END, INLINE_PAYLOAD_SLOT, MsgDescHot, SegmentOffsets, ShmSessionConfig, SlotMeta,
+    At, DataSegmentHeader, FREE_LIST_END, MsgDescHot, SegmentOffsets, ShmSessionConfig, SlotMeta,
     SlotState, Span,
 };
 use crate::region::{Region, Word};
@@ -406,7 +406,6 @@ impl SlotPool for DataSegment {
 
     #[inline]
     fn accept<E: Endpoint>(&self, endpoint: &E, descriptor: &MsgDescHot) -> Result<(Slot, Span), PeerFault> {
-        debug_assert_ne!(descriptor.payload_slot, INLINE_PAYLOAD_SLOT, "inline payloads have no slot");
         let slot = descriptor.payload_slot;
         self.check_index(slot)?;
         let (offset, len) = (descriptor.payload_offset, descriptor.payload_len);

@@ -100,7 +100,8 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         }
     }
 
-    /// The largest message in bytes.
+    /// The largest message in bytes: a slot's size. (Up to 16 bytes can be sent whatever that is, inside the
+    /// descriptor.)
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.pool.max_payload()
