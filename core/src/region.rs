@@ -233,7 +233,7 @@ impl<K> RawRegion<K> {
     pub unsafe fn new(base: NonNull<u8>, len: usize, keeper: K) -> Result<Self, LayoutError> {
         let address = base.as_ptr().addr();
         if !address.is_multiple_of(REGION_ALIGN) {
-            return Err(LayoutError::Misaligned { address });
+            return Err(LayoutError::Misaligned { address, align: REGION_ALIGN });
         }
         if len < REGION_ALIGN {
             return Err(LayoutError::SegmentTooSmall { required: REGION_ALIGN, available: len });
@@ -651,7 +651,10 @@ mod tests {
         let base = unsafe { base.add(skew) };
         // SAFETY: the array outlives the region.
         let refused = unsafe { RawRegion::new(base, 64, ()) };
-        assert_eq!(refused.unwrap_err(), LayoutError::Misaligned { address: base.as_ptr().addr() });
+        assert_eq!(
+            refused.unwrap_err(),
+            LayoutError::Misaligned { address: base.as_ptr().addr(), align: REGION_ALIGN }
+        );
     }
 
     #[test]

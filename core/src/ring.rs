@@ -54,6 +54,10 @@ pub(crate) struct Place {
     pub(crate) capacity: u32,
 }
 
+const fn misaligned(offset: usize) -> LayoutError {
+    LayoutError::Misaligned { address: offset, align: align_of::<DescRingHeader>() }
+}
+
 impl Place {
     #[inline(always)]
     pub(crate) fn word<T>(self, field: At<T>) -> At<T> {
@@ -77,7 +81,7 @@ impl Place {
             return Err(LayoutError::SegmentTooSmall { required: end, available: region.size() });
         }
         if !self.header.is_multiple_of(align_of::<DescRingHeader>()) {
-            return Err(LayoutError::Misaligned { address: self.header });
+            return Err(misaligned(self.header));
         }
         Ok(self)
     }
@@ -165,7 +169,7 @@ impl<R: Region> DescRing<R> {
             return Err(LayoutError::SegmentTooSmall { required: header_end, available: region.size() });
         }
         if !offset.is_multiple_of(align_of::<DescRingHeader>()) {
-            return Err(LayoutError::Misaligned { address: offset });
+            return Err(misaligned(offset));
         }
         let capacity = region.u32(DescRingHeader::CAPACITY.within(offset)).load(Ordering::Relaxed);
         let place = Place { header: offset, capacity }.check(&region)?;

@@ -27,8 +27,7 @@ use core::sync::atomic::Ordering;
 use crate::endpoint::{Endpoint, PeerId};
 use crate::fault::PeerFault;
 use crate::layout::{
-    At, DataSegmentHeader, FREE_LIST_END, MsgDescHot, SegmentOffsets, ShmSessionConfig, SlotMeta,
-    SlotState, Span,
+    At, DataSegmentHeader, FREE_LIST_END, MsgDescHot, SegmentOffsets, ShmSessionConfig, SlotMeta, SlotState, Span,
 };
 use crate::region::{Region, Word};
 use crate::wake::{self, WaitPoint};

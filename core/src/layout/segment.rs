@@ -173,11 +173,13 @@ pub enum LayoutError {
         /// Bytes that there are.
         available: usize,
     },
-    /// The region does not start on a 64-byte boundary.
-    #[error("region starts at address {address:#x}, which is not a multiple of 64; align it")]
+    /// The region, or a ring within it, does not start where it must.
+    #[error("starts at {address:#x}, which is not a multiple of {align}; align it")]
     Misaligned {
-        /// The address seen.
+        /// The region's address, or the ring's offset in the region.
         address: usize,
+        /// What it must be a multiple of, in bytes.
+        align: usize,
     },
     /// The ring capacity is no power of two from 1 to 2^31.
     #[error("ring capacity is {seen}; it must be a power of two from 1 to 2147483648")]
