@@ -55,6 +55,16 @@ pub trait Lines {
     fn load(&self, number: u64) -> Line;
     /// Writes line `number & mask`: eight words, each relaxed.
     fn store(&self, number: u64, line: Line);
+    /// Says that line `number & mask` will soon be read. A hint: it may do nothing, and by default it does.
+    #[inline(always)]
+    fn will_read(&self, number: u64) {
+        let _ = number;
+    }
+    /// Says that line `number & mask` will soon be written, wherever it is now. A hint, as well.
+    #[inline(always)]
+    fn will_write(&self, number: u64) {
+        let _ = number;
+    }
 }
 
 /// Memory that peers share: [`RawRegion`] in production, a model checker's or a fault injector's in tests.
@@ -99,6 +109,12 @@ pub unsafe trait Region: Clone {
     fn store_line(&self, at: At<Line>, line: Line);
     /// A sequentially consistent fence.
     fn fence(&self);
+    /// Says that the cache line at an offset will soon be written, wherever it is now. A hint: it may do nothing, and
+    /// by default it does.
+    #[inline(always)]
+    fn will_write(&self, offset: usize) {
+        let _ = offset;
+    }
     /// Copies into a payload range, as much as fits both; returns the number of bytes.
     fn copy_in(&self, to: Span, bytes: &[u8]) -> usize;
     /// Copies out of a payload range, as much as fits both; returns the number of bytes.
@@ -275,6 +291,26 @@ impl<K> RawRegion<K> {
     }
 }
 
+/// Asks for a cache line before it is needed. For writing, one transfer takes the place of two: one to read, one to write.
+/// (The `core::arch` intrinsics for this are not stable everywhere.)
+macro_rules! prefetch {
+    ($x86_64:literal, $aarch64:literal, $address:expr) => {{
+        let address = $address;
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: a hint that reads and writes nothing that the program can see, whatever the address; processors that
+        // do not know it take it for a no-op.
+        unsafe {
+            core::arch::asm!(concat!($x86_64, " [{}]"), in(reg) address, options(nostack, preserves_flags, readonly));
+        }
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!(concat!("prfm ", $aarch64, ", [{}]"), in(reg) address, options(nostack, preserves_flags, readonly));
+        }
+        let _ = address;
+    }};
+}
+
 /// Words that belong to nobody: what an offset outside the region reads and writes. An offset is never a peer's
 /// choice, so getting here is a mistake in the calling code; it must not become a panic on a machine without one.
 #[cold]
@@ -362,6 +398,12 @@ unsafe impl<K: Clone> Region for RawRegion<K> {
     #[inline]
     fn fence(&self) {
         crate::atomic::fence(Ordering::SeqCst);
+    }
+
+    #[inline(always)]
+    fn will_write(&self, offset: usize) {
+        // Wrapping: a prefetch of an address that is not mapped does nothing.
+        prefetch!("prefetchw", "pstl1keep", self.base.as_ptr().wrapping_add(offset));
     }
 
     #[inline]
@@ -508,6 +550,16 @@ impl<K> Lines for FixedLines<K> {
     fn store(&self, number: u64, line: Line) {
         store(self.line(number), line);
     }
+
+    #[inline(always)]
+    fn will_read(&self, number: u64) {
+        prefetch!("prefetcht0", "pldl1keep", core::ptr::from_ref(self.line(number)));
+    }
+
+    #[inline(always)]
+    fn will_write(&self, number: u64) {
+        prefetch!("prefetchw", "pstl1keep", core::ptr::from_ref(self.line(number)));
+    }
 }
 
 /// `N` bytes for a region in a `static`.
@@ -597,6 +649,22 @@ impl<E> Held<E> {
     }
 }
 
+/// What a [`Held`] of this endpoint and span dereferences to, for whoever keeps the two apart: the caller holds the
+/// claim, and keeps it while the slice is borrowed (invariant 4).
+#[inline]
+pub(crate) fn held_bytes<E>(endpoint: &E, span: Span) -> &[u8]
+where
+    E: InRegion,
+    E::Region: ByteRegion,
+{
+    match endpoint.region().bytes(span) {
+        // SAFETY: readable for as long as the endpoint keeps the region (`ByteRegion`), and by invariant 4 nobody of
+        // this endpoint writes there while it is borrowed.
+        Some(address) => unsafe { core::slice::from_raw_parts(address.as_ptr(), span.len) },
+        None => &[],
+    }
+}
+
 impl<E> Deref for Held<E>
 where
     E: InRegion,
@@ -606,12 +674,7 @@ where
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        match self.endpoint.region().bytes(self.span) {
-            // SAFETY: readable for as long as `self` keeps the region (`ByteRegion`), and by invariant 4 nobody of
-            // this endpoint writes there while `self` is borrowed.
-            Some(address) => unsafe { core::slice::from_raw_parts(address.as_ptr(), self.span.len) },
-            None => &[],
-        }
+        held_bytes(&self.endpoint, self.span)
     }
 }
 
@@ -623,7 +686,7 @@ where
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         match self.endpoint.region().bytes(self.span) {
-            // SAFETY: as in `deref`; `&mut self` is the only `Held` of the slot (invariant 4).
+            // SAFETY: as in `held_bytes`; `&mut self` is the only `Held` of the slot (invariant 4).
             Some(address) => unsafe { core::slice::from_raw_parts_mut(address.as_ptr(), self.span.len) },
             None => &mut [],
         }

@@ -233,6 +233,14 @@ impl fmt::Display for RingStatus {
     }
 }
 
+/// How many places ahead of the one that it writes a producer asks for a place's cache line, if that place is free. The
+/// stores of a descriptor fill the processor's store buffer after a few messages; this keeps more lines on their way than
+/// fit there.
+const WRITE_AHEAD: u64 = 12;
+
+/// How many places ahead of the one that it reads a consumer asks for a place's cache line, if there is a message in it.
+const READ_AHEAD: u64 = 4;
+
 /// The end that pushes. There is one per ring: it cannot be cloned.
 pub struct Producer<R: Region> {
     words: Words<R>,
@@ -319,8 +327,16 @@ impl<R: Region> Producer<R> {
     /// Writes eight words where there is room for them.
     #[inline(always)]
     pub(crate) fn put(&mut self, line: Line) {
+        self.fetch_ahead(self.head);
         self.words.descriptors.store(self.head, line);
         self.head = self.head.wrapping_add(1);
+    }
+
+    #[inline(always)]
+    fn fetch_ahead(&self, head: u64) {
+        if self.full_at.wrapping_sub(head) > WRITE_AHEAD {
+            self.words.descriptors.will_write(head.wrapping_add(WRITE_AHEAD));
+        }
     }
 
     /// Makes everything written so far visible; says whether there was something.
@@ -337,6 +353,7 @@ impl<R: Region> Producer<R> {
     #[inline(always)]
     pub(crate) fn put_and_publish(&mut self, line: Line) {
         let head = self.head;
+        self.fetch_ahead(head);
         self.words.descriptors.store(head, line);
         self.head = head.wrapping_add(1);
         self.publish_to(head.wrapping_add(1));
@@ -463,6 +480,17 @@ impl<R: Region> Consumer<R> {
     #[inline(always)]
     pub fn peek(&mut self) -> Result<Option<MsgDescHot>, PeerFault> {
         Ok(self.is_ready()?.then(|| MsgDescHot::from_line(self.read())))
+    }
+
+    /// Asks for the cache line of a message further on. For whoever does more with a message than to copy it: a bare
+    /// loop over [`try_pop`](Self::try_pop) leaves the processor room enough to find the next lines by itself, and is
+    /// slower with this.
+    #[inline(always)]
+    pub(crate) fn fetch_ahead(&self) {
+        let Self { tail, head, .. } = *self;
+        if head.wrapping_sub(tail) > READ_AHEAD {
+            self.words.descriptors.will_read(tail.wrapping_add(READ_AHEAD));
+        }
     }
 
     /// The words of the next message, which is ready.

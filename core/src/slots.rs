@@ -65,11 +65,14 @@ pub trait SlotPool: Copy {
     /// The slot's metadata is not what it was; the claim is given back all the same.
     fn send<E: Endpoint>(&self, endpoint: &E, slot: Slot) -> Result<(), PeerFault>;
 
-    /// Takes over the slot that a descriptor names, claims it in the ledger, and says where the payload is.
+    /// Takes over the slot that a descriptor names and claims it in the ledger.
     ///
     /// # Errors
     /// A descriptor that names no slot in flight, or a range outside it; nothing was claimed.
-    fn accept<E: Endpoint>(&self, endpoint: &E, descriptor: &MsgDescHot) -> Result<(Slot, Span), PeerFault>;
+    fn accept<E: Endpoint>(&self, endpoint: &E, descriptor: &MsgDescHot) -> Result<(), PeerFault>;
+
+    /// Where the payload of a descriptor that was accepted is.
+    fn span(&self, descriptor: &MsgDescHot) -> Span;
 
     /// Returns a held slot that is in this state to the free list and wakes those who wait for one.
     ///
@@ -79,9 +82,6 @@ pub trait SlotPool: Copy {
 
     /// Wakes everybody who waits for a slot.
     fn wake_waiters<E: Endpoint>(&self, endpoint: &E);
-
-    /// Where this endpoint waits for a slot.
-    fn wait_point(&self) -> WaitPoint;
 }
 
 /// The slab of a session: its geometry, copied and checked once. Slots are shared by both directions.
@@ -90,12 +90,11 @@ pub struct DataSegment {
     header: usize,
     slot_size: u32,
     slot_count: u32,
-    own: PeerId,
 }
 
 impl DataSegment {
-    pub(crate) fn new(config: &ShmSessionConfig, offsets: &SegmentOffsets, own: PeerId) -> Self {
-        Self { header: offsets.data_header, slot_size: config.slot_size, slot_count: config.slot_count, own }
+    pub(crate) fn new(config: &ShmSessionConfig, offsets: &SegmentOffsets) -> Self {
+        Self { header: offsets.data_header, slot_size: config.slot_size, slot_count: config.slot_count }
     }
 
     /// Bytes per slot.
@@ -188,6 +187,9 @@ impl DataSegment {
             if head.first >= self.slot_count {
                 return Err(PeerFault::FreeLink { slot: FREE_LIST_END, next: head.first, count: self.slot_count });
             }
+            // Whoever gets the slot writes both.
+            region.will_write(self.link(head.first).offset());
+            region.will_write(self.meta(head.first).offset());
             let next = region.u32(self.link(head.first)).load(Ordering::Relaxed);
             // AcqRel: Release keeps the read of the link above it.
             match shared.compare_exchange(word, head.then(next).to_word(), Ordering::AcqRel, Ordering::Acquire) {
@@ -245,8 +247,9 @@ impl DataSegment {
         [self.point_of(PeerId(0)), self.point_of(PeerId(1))]
     }
 
+    /// Where a peer waits for a slot.
     #[inline(always)]
-    fn point_of(&self, waiter: PeerId) -> WaitPoint {
+    pub(crate) fn point_of(&self, waiter: PeerId) -> WaitPoint {
         let sleeper = match waiter {
             PeerId(0) => DataSegmentHeader::SLOTS_SLEEPER_A,
             PeerId(_) => DataSegmentHeader::SLOTS_SLEEPER_B,
@@ -404,23 +407,34 @@ impl SlotPool for DataSegment {
     }
 
     #[inline]
-    fn accept<E: Endpoint>(&self, endpoint: &E, descriptor: &MsgDescHot) -> Result<(Slot, Span), PeerFault> {
+    fn accept<E: Endpoint>(&self, endpoint: &E, descriptor: &MsgDescHot) -> Result<(), PeerFault> {
         let slot = descriptor.payload_slot;
         self.check_index(slot)?;
         let (offset, len) = (descriptor.payload_offset, descriptor.payload_len);
         if offset.checked_add(len).is_none_or(|end| end > self.slot_size) {
             return Err(PeerFault::PayloadRange { slot, offset, len, slot_size: self.slot_size });
         }
+        // All three are at the sender's core, and all three will be written when the slot is freed: together they take
+        // no longer than one.
+        let region = endpoint.region();
+        region.will_write(self.meta(slot).offset());
+        region.will_write(self.link(slot).offset());
+        region.will_write(self.word(DataSegmentHeader::FREE_HEAD).offset());
         let generation = descriptor.payload_generation;
         let expected = SlotMeta::new(generation, SlotState::InFlight);
         // Acquire pairs with the sender's change to in flight.
-        let seen = SlotMeta::from_word(endpoint.region().u64(self.meta(slot)).load(Ordering::Acquire));
+        let seen = SlotMeta::from_word(region.u64(self.meta(slot)).load(Ordering::Acquire));
         if seen != expected {
             return Err(mismatch(slot, expected, seen));
         }
-        endpoint.ledger().entry(slot)?.claim(slot, generation)?;
-        let start = self.bytes(slot).offset + offset as usize;
-        Ok((Slot { reference: slot, generation }, Span { offset: start, len: len as usize }))
+        endpoint.ledger().entry(slot)?.claim(slot, generation)
+    }
+
+    #[inline]
+    fn span(&self, descriptor: &MsgDescHot) -> Span {
+        let MsgDescHot { payload_slot, payload_offset, payload_len, .. } = *descriptor;
+        let start = self.bytes(payload_slot).offset.wrapping_add(payload_offset as usize);
+        Span { offset: start, len: payload_len as usize }
     }
 
     #[inline]
@@ -448,10 +462,6 @@ impl SlotPool for DataSegment {
     #[inline(always)]
     fn wake_waiters<E: Endpoint>(&self, endpoint: &E) {
         wake::signal_both(endpoint, &self.points());
-    }
-
-    fn wait_point(&self) -> WaitPoint {
-        self.point_of(self.own)
     }
 }
 

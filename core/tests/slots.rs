@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use common::{HeapEndpoint, HeapRegion, SMALL, endpoint, leaked, pair, pair_and_region, region};
 use rapace_shm_core::PeerFault;
 use rapace_shm_core::layout::{
-    At, DataSegmentHeader, LayoutError, MsgDescHot, SegmentOffsets, ShmSessionConfig, SlotMeta, SlotState,
+    At, DataSegmentHeader, LayoutError, MsgDescHot, SegmentOffsets, ShmSessionConfig, SlotMeta, SlotState, Span,
     calculate_segment_size,
 };
 use rapace_shm_core::ledger::HasLedger;
@@ -74,8 +74,8 @@ fn a_slot_goes_through_its_states_and_comes_back() {
     assert_eq!(slab.status().to_string(), "3 slots: 2 free, 1 allocated, 0 in flight");
     slab.pool.send(&slab.a, slot).unwrap();
     assert_eq!((slab.status().in_flight, slab.a.ledger().held()), (1, 0));
-    let (accepted, span) = slab.pool.accept(&slab.b, &Slab::descriptor(slot)).unwrap();
-    assert_eq!((accepted, span.len, slab.b.ledger().held()), (slot, 20, 1));
+    slab.pool.accept(&slab.b, &Slab::descriptor(slot)).unwrap();
+    assert_eq!((slab.pool.span(&Slab::descriptor(slot)).len, slab.b.ledger().held()), (20, 1));
     slab.pool.free(&slab.b, slot, SlotState::InFlight).unwrap();
     assert_eq!(slab.status(), SlotStatus { total: 3, free: 3, free_list_len: 3, ..SlotStatus::default() });
     assert_eq!((slab.a.ledger().held(), slab.b.ledger().held()), (0, 0));
@@ -126,8 +126,9 @@ fn what_no_slot_in_flight_fits_is_a_fault_and_claims_nothing() {
         assert_eq!(refused(outside), PeerFault::PayloadRange { slot: 0, offset, len, slot_size: 64 });
     }
     assert_eq!(slab.b.ledger().held(), 0);
-    let (_, span) = slab.pool.accept(&slab.b, &MsgDescHot { payload_offset: 4, payload_len: 60, ..good }).unwrap();
-    assert_eq!((span.offset, span.len), (offsets().slot_data + 4, 60));
+    let to_the_end = MsgDescHot { payload_offset: 4, payload_len: 60, ..good };
+    slab.pool.accept(&slab.b, &to_the_end).unwrap();
+    assert_eq!(slab.pool.span(&to_the_end), Span { offset: offsets().slot_data + 4, len: 60 });
     assert_eq!(refused(good), PeerFault::AlreadyHeld { slot: 0 });
 }
 

@@ -61,15 +61,18 @@ impl Receiver {
     /// [`Error::Empty`], or as [`recv`](Self::recv).
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Message, Error> {
-        match self.link.recv_inline() {
-            Some(message) => Ok(message),
-            None => self.try_recv_any(),
+        if let Some(message) = self.link.recv_inline() {
+            return Ok(message);
         }
+        if let Some(message) = self.link.recv_ready() {
+            return Ok(message);
+        }
+        Err(self.why_nothing())
     }
 
     #[inline(never)]
-    fn try_recv_any(&mut self) -> Result<Message, Error> {
-        self.link.try_recv()?.ok_or(Error::Empty)
+    fn why_nothing(&mut self) -> Error {
+        self.link.is_ready().map_or_else(Error::from, |_| Error::Empty)
     }
 
     /// Receives a message, waiting for one until the deadline (of the monotonic clock).

@@ -4,8 +4,8 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 use crate::endpoint::Endpoint;
-use crate::layout::{INLINE_PAYLOAD_SIZE, Line, MsgDescHot, SlotState};
-use crate::region::{ByteRegion, Held, Region};
+use crate::layout::{INLINE_PAYLOAD_SIZE, Line, MsgDescHot, SlotState, Span};
+use crate::region::{ByteRegion, Held, Region, held_bytes};
 use crate::slots::{DataSegment, Slot, SlotPool};
 
 /// A slot that this endpoint holds; dropped, it goes back to the free list.
@@ -229,17 +229,44 @@ impl<E: Endpoint, P: SlotPool> fmt::Debug for Payload<E, P> {
     }
 }
 
-/// A received message: its descriptor, and the bytes that came with it.
+/// A received message: its descriptor, and the bytes that came with it. Dropped, the slot of the bytes goes back.
+///
+/// It is a slot's guard taken apart, so that every byte of it is initialised even where there is no slot: then a message
+/// is made in registers and never copied. (A copy of what was just written in parts waits until every store before has
+/// left the core, the last message's among them.)
 pub struct Message<E: Endpoint, P: SlotPool = DataSegment> {
     descriptor: MsgDescHot,
-    /// `None`: the payload is in the descriptor, and its length was checked.
-    guard: Option<Guard<E, P>>,
+    /// Whose slot the payload is in. `None`: it is in the descriptor, and its length was checked.
+    endpoint: Option<E>,
+    pool: P,
 }
 
 impl<E: Endpoint, P: SlotPool> Message<E, P> {
+    /// A message whose payload is in its descriptor.
     #[inline(always)]
-    pub(super) fn new(descriptor: MsgDescHot, guard: Option<Guard<E, P>>) -> Self {
-        Self { descriptor, guard }
+    pub(super) fn inline(descriptor: MsgDescHot, pool: P) -> Self {
+        Self { descriptor, endpoint: None, pool }
+    }
+
+    /// A message whose payload is in the slot that it names, which the pool has just accepted.
+    #[inline(always)]
+    pub(super) fn in_slot(descriptor: MsgDescHot, endpoint: E, pool: P) -> Self {
+        Self { descriptor, endpoint: Some(endpoint), pool }
+    }
+
+    /// Where in its slot the payload is.
+    #[inline(always)]
+    fn span(&self) -> Span {
+        self.pool.span(&self.descriptor)
+    }
+
+    /// The slot's guard, once.
+    #[inline(always)]
+    fn take_guard(&mut self) -> Option<Guard<E, P>> {
+        let endpoint = self.endpoint.take()?;
+        let MsgDescHot { payload_slot: reference, payload_generation: generation, .. } = self.descriptor;
+        let slot = Slot { reference, generation };
+        Some(Guard::new(Held::new(endpoint, self.span()), self.pool, slot, SlotState::InFlight))
     }
 
     /// The descriptor as it was sent.
@@ -264,18 +291,17 @@ impl<E: Endpoint, P: SlotPool> Message<E, P> {
 
     /// The bytes, without their descriptor.
     #[must_use]
-    pub fn into_payload(self) -> Payload<E, P> {
-        let len = self.len();
-        Payload(match self.guard {
+    pub fn into_payload(mut self) -> Payload<E, P> {
+        Payload(match self.take_guard() {
             Some(guard) => Bytes::Slot(guard),
-            None => Bytes::Inline { bytes: self.descriptor.inline_payload, len },
+            None => Bytes::Inline { bytes: self.descriptor.inline_payload, len: self.len() },
         })
     }
 
     /// Copies the payload out, as much as fits; returns how many bytes. For regions whose bytes no slice can point to.
     pub fn copy_to(&self, into: &mut [u8]) -> usize {
-        match &self.guard {
-            Some(guard) => guard.held.endpoint.region().copy_out(guard.held.span(), into),
+        match &self.endpoint {
+            Some(endpoint) => endpoint.region().copy_out(self.span(), into),
             None => {
                 let bytes = self.inline_bytes();
                 into.iter_mut().zip(bytes).map(|(to, from)| *to = *from).count()
@@ -297,9 +323,18 @@ where
     #[must_use]
     #[inline]
     pub fn payload(&self) -> &[u8] {
-        match &self.guard {
-            Some(guard) => &guard.held,
+        match &self.endpoint {
+            Some(endpoint) => held_bytes(endpoint, self.span()),
             None => self.inline_bytes(),
+        }
+    }
+}
+
+impl<E: Endpoint, P: SlotPool> Drop for Message<E, P> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.endpoint.is_some() {
+            drop(self.take_guard());
         }
     }
 }

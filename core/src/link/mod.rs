@@ -229,7 +229,7 @@ impl Session {
     }
 
     fn slab(&self) -> DataSegment {
-        DataSegment::new(&self.config, &self.offsets, self.role.id())
+        DataSegment::new(&self.config, &self.offsets)
     }
 
     /// The ring on which this peer sends.
@@ -283,6 +283,7 @@ impl Session {
             outgoing,
             self.data_point(own),
             self.space_point(own),
+            self.slab().point_of(own.id()),
         );
         let receiver = Receiver::new(
             Side::new(endpoint, receiving),

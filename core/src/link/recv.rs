@@ -4,14 +4,13 @@ use core::fmt;
 
 use thiserror::Error;
 
-use super::guard::{Guard, Message};
+use super::guard::Message;
 use super::side::Side;
 use crate::endpoint::Endpoint;
 use crate::fault::PeerFault;
-use crate::layout::{Line, MsgDescHot, SlotState, Span};
-use crate::region::Held;
+use crate::layout::{Line, MsgDescHot};
 use crate::ring::{Consumer, Place};
-use crate::slots::{DataSegment, Slot, SlotPool};
+use crate::slots::{DataSegment, SlotPool};
 use crate::wake::{Signaller, Step, WaitPoint, Waiter};
 
 /// Why nothing will be received any more.
@@ -78,12 +77,13 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
         if !self.side.is_good() || !matches!(self.consumer.is_ready(), Ok(true)) {
             return None;
         }
+        self.consumer.fetch_ahead();
         let line = self.consumer.read();
         if !MsgDescHot::is_sound_inline(&line) {
             return None;
         }
         self.advance();
-        Some(Message::new(MsgDescHot::from_line(line), None))
+        Some(Message::inline(MsgDescHot::from_line(line), self.pool))
     }
 
     /// What [`try_recv`](Self::try_recv) tries next: receives the next message if it is there, of whatever kind. `None`
@@ -99,20 +99,22 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
         if !matches!(self.consumer.is_ready(), Ok(true)) {
             return None;
         }
+        self.consumer.fetch_ahead();
         let line = self.consumer.read();
-        let guard = if MsgDescHot::is_sound_inline(&line) { None } else { Some(self.accept(line)?) };
+        let message = if MsgDescHot::is_sound_inline(&line) {
+            Message::inline(MsgDescHot::from_line(line), self.pool)
+        } else {
+            self.accept(line)?
+        };
         self.advance();
-        Some(Message::new(MsgDescHot::from_line(line), guard))
+        Some(message)
     }
 
     /// Takes over the slot of a message that is not a sound inline one. A fault is noted; every later call reports it.
     #[inline(always)]
-    fn accept(&mut self, line: Line) -> Option<Guard<E, P>> {
+    fn accept(&mut self, line: Line) -> Option<Message<E, P>> {
         match self.accept_slot(line) {
-            Ok((slot, span)) => {
-                let held = Held::new(self.side.endpoint.clone(), span);
-                Some(Guard::new(held, self.pool, slot, SlotState::InFlight))
-            }
+            Ok(()) => Some(Message::in_slot(MsgDescHot::from_line(line), self.side.endpoint.clone(), self.pool)),
             Err(fault) => {
                 self.fail(fault);
                 None
@@ -121,7 +123,7 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     }
 
     #[inline(never)]
-    fn accept_slot(&self, line: Line) -> Result<(Slot, Span), PeerFault> {
+    fn accept_slot(&self, line: Line) -> Result<(), PeerFault> {
         let descriptor = MsgDescHot::from_line(line);
         if descriptor.is_inline() {
             return Err(PeerFault::InlineLength { len: descriptor.payload_len });

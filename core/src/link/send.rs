@@ -88,12 +88,19 @@ pub struct Sender<E: Endpoint, P: SlotPool = DataSegment> {
 }
 
 impl<E: Endpoint, P: SlotPool> Sender<E, P> {
-    pub(crate) fn new(side: Side<E>, pool: P, place: Place, data: WaitPoint, space: WaitPoint) -> Self {
+    pub(crate) fn new(
+        side: Side<E>,
+        pool: P,
+        place: Place,
+        data: WaitPoint,
+        space: WaitPoint,
+        slots: WaitPoint,
+    ) -> Self {
         let endpoint = &side.endpoint;
         Self {
             producer: Producer::resume(endpoint.region(), place),
             space: Waiter::start(endpoint, space),
-            slots: Waiter::start(endpoint, pool.wait_point()),
+            slots: Waiter::start(endpoint, slots),
             data: Signaller::new(endpoint, data),
             pool,
             side,

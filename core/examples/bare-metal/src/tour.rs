@@ -272,13 +272,13 @@ fn slots() -> Result<(), Failed> {
     descriptor.payload_len = black_box(65);
     ensure(pool.accept(&b, &descriptor).is_err())?;
     descriptor.payload_len = black_box(10);
-    let (slot, _) = pool.accept(&b, &descriptor).map_err(failed)?;
+    pool.accept(&b, &descriptor).map_err(failed)?;
+    ensure(pool.span(&descriptor).len == 10)?;
     ensure(matches!(pool.accept(&b, &descriptor), Err(PeerFault::AlreadyHeld { .. })))?;
     pool.free(&b, slot, SlotState::InFlight).map_err(failed)?;
     let nowhere = Slot { reference: black_box(u32::MAX), generation: 0 };
     ensure(pool.free(&b, nowhere, SlotState::InFlight).is_err())?;
     pool.wake_waiters(&side);
-    let _ = pool.wait_point();
     ensure(pool.slot_status(&region).free == 4)?;
     // What a ledger is made of, and what an endpoint may leave to the provided methods.
     let entries = LedgerIn::over([LedgerEntry::new()]);
