@@ -2,10 +2,13 @@
 
 mod common;
 
+use std::sync::atomic::Ordering;
+
 use common::{SMALL, endpoint, leaked, pair, pair_and_region};
 use rapace_shm_core::PeerFault;
-use rapace_shm_core::layout::{LayoutError, MsgDescHot, ShmSessionConfig};
+use rapace_shm_core::layout::{At, LayoutError, MsgDescHot, PeerState, SegmentHeader, ShmSessionConfig};
 use rapace_shm_core::link::{Link, LinkError, PeerRole, RecvError, SendError};
+use rapace_shm_core::region::{Region, Word};
 use rapace_shm_core::wake::Step;
 
 #[test]
@@ -192,4 +195,30 @@ fn a_message_that_names_a_slot_twice_is_a_fault_and_closes_the_endpoint() {
     assert_eq!(b.split().1.try_recv().unwrap_err(), RecvError::PeerFault(fault), "it stays closed");
     assert_eq!(b.split().0.try_send(&MsgDescHot::data(1), b""), Err(SendError::Closed));
     assert_eq!(first.payload(), [1; 20], "what was received stays readable");
+}
+
+/// What a version 1.0 peer leaves of itself: it never says that it is there.
+fn leave_no_state(region: &common::HeapRegion, state: At<u32>) {
+    region.u32(state).store(PeerState::Unknown as u32, Ordering::Relaxed);
+}
+
+#[test]
+fn nobody_takes_the_place_of_a_version_1_peer() {
+    let attach = |region: &common::HeapRegion| Link::attach(endpoint(region, SMALL.slot_count)).map(drop);
+    // It created the session, and the one that opened it is gone.
+    let (a, b, region) = pair_and_region(SMALL);
+    leave_no_state(&region, SegmentHeader::PEER_A_STATE);
+    drop(b);
+    assert_eq!(attach(&region), Err(LinkError::OldPeer { role: PeerRole::A }));
+    drop(a);
+    // It opened the session and received something.
+    let (mut a, mut b, region) = pair_and_region(SMALL);
+    a.split().0.try_send(&MsgDescHot::data(1), b"to an old one").unwrap();
+    drop(b.split().1.try_recv().unwrap());
+    drop(b);
+    leave_no_state(&region, SegmentHeader::PEER_B_STATE);
+    assert_eq!(attach(&region), Err(LinkError::OldPeer { role: PeerRole::B }));
+    // The survivor knows better, and makes room.
+    a.reset().unwrap();
+    attach(&region).unwrap();
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use common::{HeapEndpoint, HeapRegion, SMALL, endpoint, leaked, pair, pair_and_region, region};
 use rapace_shm_core::PeerFault;
 use rapace_shm_core::layout::{
-    At, DataSegmentHeader, LayoutError, MsgDescHot, SegmentOffsets, ShmSessionConfig, SlotMeta, SlotState, Span,
-    calculate_segment_size,
+    At, DataSegmentHeader, DescRingHeader, LayoutError, MsgDescHot, SegmentOffsets, ShmSessionConfig, SlotMeta,
+    SlotState, Span, calculate_segment_size,
 };
 use rapace_shm_core::ledger::HasLedger;
 use rapace_shm_core::link::{Link, LinkError, SendError};
@@ -20,6 +20,7 @@ use rapace_shm_core::slots::{DataSegment, Slot, SlotPool, SlotStatus};
 struct Slab {
     region: HeapRegion,
     pool: DataSegment,
+    pool_of_b: DataSegment,
     a: HeapEndpoint,
     b: HeapEndpoint,
 }
@@ -27,7 +28,7 @@ struct Slab {
 fn slab() -> Slab {
     let (mut a, mut b, region) = pair_and_region(SMALL);
     let (at_a, at_b) = (a.split().0.endpoint().clone(), b.split().0.endpoint().clone());
-    let slab = Slab { region, pool: *a.split().0.pool(), a: at_a, b: at_b };
+    let slab = Slab { region, pool: *a.split().0.pool(), pool_of_b: *b.split().0.pool(), a: at_a, b: at_b };
     // The links would say goodbye; the slab does not mind, and neither do these tests.
     drop((a, b));
     slab
@@ -94,16 +95,48 @@ fn every_slot_is_handed_out_once_and_then_none() {
 }
 
 #[test]
-fn the_free_list_counts_its_changes_and_the_generation_wraps() {
+fn the_free_lists_count_their_changes_and_the_generation_wraps() {
     let slab = slab();
     let head = DataSegmentHeader::FREE_HEAD.within(offsets().data_header);
     let tag = || slab.region.u64(head).load(Ordering::Relaxed) >> 32;
-    slab.region.u64(head).store(u64::from(u32::MAX - 1) << 32, Ordering::Relaxed);
+    slab.region.u64(head).store(u64::from(u32::MAX) << 32, Ordering::Relaxed);
     slab.region.u64(slab.meta(0)).store(SlotMeta::new(u32::MAX, SlotState::Free).to_word(), Ordering::Relaxed);
     let slot = slab.allocate();
-    assert_eq!((slot.generation, tag()), (0, u64::from(u32::MAX)));
+    assert_eq!((slot.generation, tag()), (0, 0));
+    let returned = DescRingHeader::RETURNED.within(offsets().b_to_a_ring);
+    slab.region.u64(returned).store(u64::from(u32::MAX) << 32, Ordering::Relaxed);
     slab.pool.free(&slab.a, slot, SlotState::Allocated).unwrap();
-    assert_eq!(tag(), 0);
+    assert_eq!(slab.region.u64(returned).load(Ordering::Relaxed), 1, "slot 0, tag 0");
+}
+
+#[test]
+fn a_version_1_peer_finds_every_freed_slot_in_the_list_that_it_knows() {
+    let region = region(calculate_segment_size(&SMALL).unwrap());
+    let mut alone = Link::create(endpoint(&region, 3), SMALL).unwrap();
+    let loans: Vec<_> = (0..3).map(|_| alone.split().0.try_loan(64).unwrap()).collect();
+    drop(loans);
+    let head = DataSegmentHeader::FREE_HEAD.within(offsets().data_header);
+    let first = region.u64(head).load(Ordering::Relaxed);
+    assert_eq!((first, alone.status().slots.free_list_len), (6 << 32 | 2, 3), "three pops, three pushes");
+}
+
+#[test]
+fn what_one_peer_has_returned_the_other_takes_over_whole() {
+    let slab = slab();
+    let slots: Vec<Slot> = (0..3).map(|_| slab.allocate()).collect();
+    for slot in slots {
+        slab.pool.free(&slab.a, slot, SlotState::Allocated).unwrap();
+    }
+    let (taken, _) = slab.pool_of_b.allocate(&slab.b, 64).unwrap().unwrap();
+    assert_eq!(taken, Slot { reference: 2, generation: 2 });
+    let list =
+        |ring: usize| slab.region.u64(DescRingHeader::RETURNED.within(ring)).load(Ordering::Relaxed) & 0xFFFF_FFFF;
+    assert_eq!(
+        (list(offsets().b_to_a_ring), list(offsets().a_to_b_ring)),
+        (0, 2),
+        "A's is empty, B's starts with slot 1"
+    );
+    assert_eq!(slab.status().free_list_len, 2);
 }
 
 #[test]
@@ -171,7 +204,7 @@ fn a_free_list_that_cannot_be_is_a_fault() {
     let circle = slab();
     circle.region.u32(circle.link(2)).store(0, Ordering::Relaxed);
     circle.allocate();
-    assert_eq!(circle.status().to_string(), "3 slots: 2 free, 1 allocated, 0 in flight; but the free list has 3");
+    assert_eq!(circle.status().to_string(), "3 slots: 2 free, 1 allocated, 0 in flight; but the free lists have 3");
 }
 
 #[test]

@@ -79,6 +79,7 @@ impl Fields {
         self = self
             .u64("ring visible_head", DescRingHeader::VISIBLE_HEAD.within(offset))
             .u64("ring tail", DescRingHeader::TAIL.within(offset))
+            .u64("ring returned", DescRingHeader::RETURNED.within(offset))
             .u32("ring capacity", DescRingHeader::CAPACITY.within(offset))
             .u32("ring data_sleeper", DescRingHeader::DATA_SLEEPER.within(offset))
             .u32("ring space_sleeper", DescRingHeader::SPACE_SLEEPER.within(offset))

@@ -40,5 +40,5 @@ pub use fields::Fields;
 pub use mutant::{Mutant, MutantWord, Mutation};
 pub use place::Lines;
 pub use region::LoomRegion;
-pub use session::{Peers, assert_all_free, loan, receive, send, wait};
+pub use session::{Peers, assert_all_free, free_head, loan, receive, returned_by, send, wait};
 pub use word::LoomWord;

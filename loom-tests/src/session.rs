@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use rapace_shm_core::layout::{MsgDescHot, SegmentOffsets, ShmSessionConfig};
-use rapace_shm_core::link::{Link, Loan, Message, Receiver, RecvError, SendError, Sender};
+use rapace_shm_core::layout::{DataSegmentHeader, DescRingHeader, MsgDescHot, SegmentOffsets, ShmSessionConfig};
+use rapace_shm_core::link::{Link, Loan, Message, PeerRole, Receiver, RecvError, SendError, Sender};
 use rapace_shm_core::wake::Step;
 
 use crate::endpoint::{Barrier, Bell, LoomEndpoint};
@@ -60,6 +60,30 @@ impl Peers {
     }
 }
 
+/// Where the head of the common list of free slots is.
+///
+/// # Panics
+/// If the shape is none that the layout can carry.
+#[must_use]
+pub fn free_head(config: &ShmSessionConfig) -> usize {
+    DataSegmentHeader::FREE_HEAD.within(SegmentOffsets::calculate(config).unwrap().data_header).offset()
+}
+
+/// Where the head of the list of the slots that a peer has returned is.
+///
+/// # Panics
+/// If the shape is none that the layout can carry.
+#[must_use]
+pub fn returned_by(peer: PeerRole, config: &ShmSessionConfig) -> usize {
+    let offsets = SegmentOffsets::calculate(config).unwrap();
+    DescRingHeader::RETURNED
+        .within(match peer {
+            PeerRole::A => offsets.b_to_a_ring,
+            PeerRole::B => offsets.a_to_b_ring,
+        })
+        .offset()
+}
+
 /// Repeats a step until it is ready, and sleeps on its tickets in between.
 ///
 /// # Errors
@@ -97,7 +121,7 @@ pub fn receive(receiver: &mut Receiver<LoomEndpoint>) -> Result<Message<LoomEndp
     wait(&receiver.endpoint().clone(), || receiver.poll_recv())
 }
 
-/// Checks that every slot is free and in the free list.
+/// Checks that every slot is free and in a list of free slots.
 ///
 /// # Panics
 /// If one is not.

@@ -2,9 +2,9 @@
 //! a new peer.
 
 use loom::thread;
-use rapace_shm_core::layout::{DataSegmentHeader, MsgDescHot, SegmentOffsets, ShmSessionConfig};
-use rapace_shm_core::link::LinkError;
-use rapace_shm_loom_tests::{Mutation, Peers, assert_all_free, check, killed, loan};
+use rapace_shm_core::layout::{MsgDescHot, ShmSessionConfig};
+use rapace_shm_core::link::{LinkError, PeerRole};
+use rapace_shm_loom_tests::{Mutation, Peers, assert_all_free, check, free_head, killed, loan, returned_by};
 
 const ONE_SLOT: ShmSessionConfig = ShmSessionConfig { ring_capacity: 2, slot_size: 20, slot_count: 1 };
 const TWO_SLOTS: ShmSessionConfig = ShmSessionConfig { slot_count: 2, ..ONE_SLOT };
@@ -13,10 +13,6 @@ const LONG: [u8; 20] = [7; 20];
 /// A's ledger is used by several threads; something is wrong with A.
 fn sharing(mutation: Mutation) -> Peers {
     Peers { shares_ledger_of_a: true, ..Peers::a(mutation) }
-}
-
-fn free_head(config: &ShmSessionConfig) -> usize {
-    DataSegmentHeader::FREE_HEAD.within(SegmentOffsets::calculate(config).unwrap().data_header).offset()
 }
 
 /// One thread drops a guard of A, the other allocates at A, again and again.
@@ -92,12 +88,14 @@ fn a_payload_dropped_during_a_reset_goes_back_once() {
 
 #[test]
 fn without_one_step_for_the_head_a_dropped_guard_is_lost() {
-    killed("", || drop_against_allocate(sharing(Mutation::TornExchange(free_head(&TWO_SLOTS))), TWO_SLOTS));
+    killed("", || {
+        drop_against_allocate(sharing(Mutation::TornExchange(returned_by(PeerRole::A, &TWO_SLOTS))), TWO_SLOTS)
+    });
 }
 
 #[test]
 fn without_order_in_the_slab_a_dropped_guard_is_still_written() {
-    killed("", || drop_against_allocate(sharing(Mutation::NoRelease(free_head(&ONE_SLOT))), ONE_SLOT));
+    killed("", || drop_against_allocate(sharing(Mutation::NoRelease(returned_by(PeerRole::A, &ONE_SLOT))), ONE_SLOT));
 }
 
 #[test]
@@ -112,5 +110,5 @@ fn without_one_step_for_the_head_a_reset_loses_a_slot() {
 
 #[test]
 fn without_the_heads_release_a_reset_takes_what_is_not_free_yet() {
-    killed("", || drop_against_reset(sharing(Mutation::NoRelease(free_head(&TWO_SLOTS)))));
+    killed("", || drop_against_reset(sharing(Mutation::NoRelease(returned_by(PeerRole::A, &TWO_SLOTS)))));
 }

@@ -2,8 +2,10 @@
 
 use loom::thread;
 use rapace_shm_core::layout::{DataSegmentHeader, DescRingHeader, MsgDescHot, SegmentOffsets, ShmSessionConfig};
-use rapace_shm_core::link::{Receiver, Sender};
-use rapace_shm_loom_tests::{LoomEndpoint, Mutation, Peers, assert_all_free, check, killed, receive, send};
+use rapace_shm_core::link::{PeerRole, Receiver, Sender};
+use rapace_shm_loom_tests::{
+    LoomEndpoint, Mutation, Peers, assert_all_free, check, killed, receive, returned_by, send,
+};
 
 const ONE_SLOT: ShmSessionConfig = ShmSessionConfig { ring_capacity: 1, slot_size: 20, slot_count: 1 };
 const TWO_SLOTS: ShmSessionConfig = ShmSessionConfig { ring_capacity: 2, slot_size: 20, slot_count: 2 };
@@ -92,9 +94,9 @@ fn without_the_receivers_acquire_a_message_is_read_before_it_is_written() {
 
 #[test]
 fn without_order_at_the_free_list_a_slot_is_taken_before_it_is_seen_free() {
-    let head = DataSegmentHeader::FREE_HEAD.within(offsets(&ONE_SLOT).data_header).offset();
-    killed("PeerFault(State", move || one_way(Peers::b(Mutation::NoRelease(head)), ONE_SLOT));
-    killed("PeerFault(State", move || one_way(Peers::a(Mutation::NoAcquire(head)), ONE_SLOT));
+    let head = returned_by(PeerRole::B, &ONE_SLOT);
+    killed("PeerFault(", move || one_way(Peers::b(Mutation::NoRelease(head)), ONE_SLOT));
+    killed("PeerFault(", move || one_way(Peers::a(Mutation::NoAcquire(head)), ONE_SLOT));
 }
 
 #[test]

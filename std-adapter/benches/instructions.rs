@@ -14,7 +14,7 @@ use rapace_shm::{MsgDescHot, Receiver, Sender, ShmSession, ShmSessionConfig};
 const WORK: &str = "RAPACE_SHM_BENCH_WORK";
 
 /// What is counted, and the most instructions that one may take.
-const BOUNDS: [(&str, u64); 3] = [("inline", 150), ("slot", 860), ("allocate", 280)];
+const BOUNDS: [(&str, u64); 3] = [("inline", 150), ("slot", 1020), ("allocate", 300)];
 
 fn main() -> ExitCode {
     if let Ok(work) = std::env::var(WORK) {

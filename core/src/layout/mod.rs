@@ -12,6 +12,8 @@
 //! | where | word | zero means |
 //! |---|---|---|
 //! | [`SegmentHeader`] 80, 84 | `peer_a_state`, `peer_b_state` | nobody of ours is attached on that side |
+//! | [`SegmentHeader`] 88 to 120 | `peer_a_pid`, `_pid_namespace`, `_start`, `peer_b_…` | that peer's process is not known |
+//! | [`DescRingHeader`] 72 | `returned` | the consumer has returned no slot here |
 //! | [`DescRingHeader`] 132, 136 | `data_sleeper`, `space_sleeper` | may sleep at any time: always signal |
 //! | [`DescRingHeader`] 140, 144 | `producer_state`, `consumer_state` | that end has not been closed |
 //! | [`DataSegmentHeader`] 28, 32 | `slots_sleeper_a`, `slots_sleeper_b` | may sleep at any time: always signal |

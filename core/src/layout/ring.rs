@@ -10,6 +10,7 @@ use super::at::{At, at};
 /// ```text
 ///   0  visible_head   written by the producer     one line each, so that
 ///  64  tail           written by the consumer     neither slows the other down
+///  72  returned       written by the consumer     (the producer takes it all, seldom)
 /// 128  capacity       never changes
 /// 132  data_sleeper   written by the consumer     read at every message, written
 /// 136  space_sleeper  written by the producer     only around a sleep and at the end:
@@ -17,8 +18,8 @@ use super::at::{At, at};
 /// 144  consumer_state written by the consumer
 /// ```
 ///
-/// The four words from 132 on are this project's; version 1.0 reserves their bytes and leaves them zero, and zero
-/// is the careful answer of each.
+/// `returned` and the four words from 132 on are this project's; version 1.0 reserves their bytes and leaves them zero,
+/// and zero is the careful answer of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct DescRingHeader {
@@ -28,8 +29,11 @@ pub struct DescRingHeader {
     pub pad_head: [u8; 56],
     /// Messages consumed since creation.
     pub tail: u64,
+    /// List of the free slots that the consumer has given back ([`crate::slots`]): a tag in the high half, one more than
+    /// the first slot in the low half, 0 = none. Ours.
+    pub returned: u64,
     /// Zero.
-    pub pad_tail: [u8; 56],
+    pub pad_tail: [u8; 48],
     /// Number of descriptors, a power of two.
     pub capacity: u32,
     /// How the consumer waits for data ([`crate::wake`] has the values). Ours.
@@ -51,6 +55,7 @@ const_assert!(size_of::<DescRingHeader>() == RING_HEADER_SIZE);
 const_assert!(align_of::<DescRingHeader>() == 8);
 const_assert!(core::mem::offset_of!(DescRingHeader, visible_head) == 0);
 const_assert!(core::mem::offset_of!(DescRingHeader, tail) == 64);
+const_assert!(core::mem::offset_of!(DescRingHeader, returned) == 72);
 const_assert!(core::mem::offset_of!(DescRingHeader, capacity) == 128);
 const_assert!(core::mem::offset_of!(DescRingHeader, data_sleeper) == 132);
 const_assert!(core::mem::offset_of!(DescRingHeader, space_sleeper) == 136);
@@ -63,6 +68,8 @@ impl DescRingHeader {
     pub const VISIBLE_HEAD: At<u64> = at!(Self, visible_head);
     /// The shared word behind `tail`.
     pub const TAIL: At<u64> = at!(Self, tail);
+    /// The shared word behind `returned`.
+    pub const RETURNED: At<u64> = at!(Self, returned);
     /// The word behind `capacity`, read once at attach.
     pub const CAPACITY: At<u32> = at!(Self, capacity);
     /// The shared word behind `data_sleeper`.

@@ -27,7 +27,8 @@ pub const DEFAULT_SLOT_SIZE: u32 = 4096;
 
 /// Header of a session segment.
 ///
-/// The two words from 80 on are this project's; version 1.0 reserves their bytes and leaves them zero.
+/// The words from 80 on are this project's; version 1.0 reserves their bytes and leaves them zero. Those from 88 on say
+/// which process a peer is, for peers that met by a path and have no life socket to tell them of each other's death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct SegmentHeader {
@@ -65,8 +66,20 @@ pub struct SegmentHeader {
     pub peer_a_state: u32,
     /// [`PeerState`] of B. Ours.
     pub peer_b_state: u32,
+    /// Process id of A, 0 = not said. Ours.
+    pub peer_a_pid: u32,
+    /// Inode number of A's process id namespace, 0 = not said. Ours.
+    pub peer_a_pid_namespace: u32,
+    /// When A's process started, in clock ticks since boot: tells it from a later one with the same id. Ours.
+    pub peer_a_start: u64,
+    /// Process id of B, likewise. Ours.
+    pub peer_b_pid: u32,
+    /// Inode number of B's process id namespace. Ours.
+    pub peer_b_pid_namespace: u32,
+    /// When B's process started. Ours.
+    pub peer_b_start: u64,
     /// Zero.
-    pub reserved: [u8; 40],
+    pub reserved: [u8; 8],
 }
 
 const_assert!(size_of::<SegmentHeader>() == 128);
@@ -88,7 +101,13 @@ const_assert!(core::mem::offset_of!(SegmentHeader, b_to_a_data) == 72);
 const_assert!(core::mem::offset_of!(SegmentHeader, b_to_a_space) == 76);
 const_assert!(core::mem::offset_of!(SegmentHeader, peer_a_state) == 80);
 const_assert!(core::mem::offset_of!(SegmentHeader, peer_b_state) == 84);
-const_assert!(core::mem::offset_of!(SegmentHeader, reserved) == 88);
+const_assert!(core::mem::offset_of!(SegmentHeader, peer_a_pid) == 88);
+const_assert!(core::mem::offset_of!(SegmentHeader, peer_a_pid_namespace) == 92);
+const_assert!(core::mem::offset_of!(SegmentHeader, peer_a_start) == 96);
+const_assert!(core::mem::offset_of!(SegmentHeader, peer_b_pid) == 104);
+const_assert!(core::mem::offset_of!(SegmentHeader, peer_b_pid_namespace) == 108);
+const_assert!(core::mem::offset_of!(SegmentHeader, peer_b_start) == 112);
+const_assert!(core::mem::offset_of!(SegmentHeader, reserved) == 120);
 
 impl SegmentHeader {
     /// The word behind `magic`; written last by the creator.
@@ -113,18 +132,40 @@ impl SegmentHeader {
     pub const PEER_A_STATE: At<u32> = at!(Self, peer_a_state);
     /// The shared word behind `peer_b_state`.
     pub const PEER_B_STATE: At<u32> = at!(Self, peer_b_state);
+    /// The shared word behind `peer_a_last_seen`.
+    pub const PEER_A_LAST_SEEN: At<u64> = at!(Self, peer_a_last_seen);
+    /// The shared word behind `peer_b_last_seen`.
+    pub const PEER_B_LAST_SEEN: At<u64> = at!(Self, peer_b_last_seen);
+    /// The shared word behind `peer_a_epoch`.
+    pub const PEER_A_EPOCH: At<u64> = at!(Self, peer_a_epoch);
+    /// The shared word behind `peer_b_epoch`.
+    pub const PEER_B_EPOCH: At<u64> = at!(Self, peer_b_epoch);
+    /// The shared word behind `peer_a_pid`.
+    pub const PEER_A_PID: At<u32> = at!(Self, peer_a_pid);
+    /// The shared word behind `peer_a_pid_namespace`.
+    pub const PEER_A_PID_NAMESPACE: At<u32> = at!(Self, peer_a_pid_namespace);
+    /// The shared word behind `peer_a_start`.
+    pub const PEER_A_START: At<u64> = at!(Self, peer_a_start);
+    /// The shared word behind `peer_b_pid`.
+    pub const PEER_B_PID: At<u32> = at!(Self, peer_b_pid);
+    /// The shared word behind `peer_b_pid_namespace`.
+    pub const PEER_B_PID_NAMESPACE: At<u32> = at!(Self, peer_b_pid_namespace);
+    /// The shared word behind `peer_b_start`.
+    pub const PEER_B_START: At<u64> = at!(Self, peer_b_start);
 }
 
 /// Whether a side of a session is taken. Version 1.0 peers never write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum PeerState {
-    /// Nobody has attached here, or a version 1.0 peer has.
-    Vacant = 0,
+    /// Nobody of ours has attached here: nobody at all, or a version 1.0 peer.
+    Unknown = 0,
     /// A peer is attached.
     Attached = 1,
     /// The peer has closed both its ends; what it sent may still be in the ring.
     Left = 2,
+    /// The peer has gone, and the other one has made room for a successor.
+    Vacant = 3,
 }
 
 /// The shape of a session. Both peers must agree on it; an attaching peer reads it from the header.
@@ -288,8 +329,23 @@ impl SegmentOffsets {
         }
     }
 
+    /// Header of the ring from A to B.
+    pub(crate) const A_TO_B_RING: usize = size_of::<SegmentHeader>();
+
+    /// Header of the ring from B to A. Of a shape whose offsets were calculated: nothing overflows.
+    #[inline(always)]
+    pub(crate) const fn b_to_a_ring_of(ring_capacity: u32) -> usize {
+        Self::A_TO_B_RING + RING_HEADER_SIZE + ring_capacity as usize * size_of::<MsgDescHot>()
+    }
+
+    /// The data header, likewise.
+    #[inline(always)]
+    pub(crate) const fn data_header_of(ring_capacity: u32) -> usize {
+        Self::b_to_a_ring_of(ring_capacity) + RING_HEADER_SIZE + ring_capacity as usize * size_of::<MsgDescHot>()
+    }
+
     const fn place(config: &ShmSessionConfig) -> Option<Self> {
-        let a_to_b_ring = size_of::<SegmentHeader>();
+        let a_to_b_ring = Self::A_TO_B_RING;
         let a_to_b_descriptors = a_to_b_ring + RING_HEADER_SIZE;
         let b_to_a_ring = match part_after(a_to_b_descriptors, config.ring_capacity, size_of::<MsgDescHot>()) {
             Some(at) => at,
@@ -377,7 +433,12 @@ mod tests {
                         576 + 128 * u128::from(ring_capacity) + u128::from(slot_count) * (8 + u128::from(slot_size));
                     let possible = config.validate().is_ok() && wide <= isize::MAX as u128;
                     match calculate_segment_size(&config) {
-                        Ok(size) => assert_eq!((size as u128, possible), (wide, true), "{config:?}"),
+                        Ok(size) => {
+                            assert_eq!((size as u128, possible), (wide, true), "{config:?}");
+                            let offsets = SegmentOffsets::calculate(&config).unwrap();
+                            assert_eq!(SegmentOffsets::b_to_a_ring_of(ring_capacity), offsets.b_to_a_ring);
+                            assert_eq!(SegmentOffsets::data_header_of(ring_capacity), offsets.data_header);
+                        }
                         Err(_) => assert!(!possible, "{config:?}"),
                     }
                 }

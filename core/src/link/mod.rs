@@ -94,7 +94,8 @@ impl PeerRole {
         }
     }
 
-    const fn state(self) -> At<u32> {
+    /// Where this peer's [`PeerState`] stands.
+    pub(crate) const fn state(self) -> At<u32> {
         match self {
             Self::A => SegmentHeader::PEER_A_STATE,
             Self::B => SegmentHeader::PEER_B_STATE,
@@ -126,6 +127,15 @@ pub enum LinkError {
     /// Both sides of the session are taken, or its last peer left and the other one has not reset it yet.
     #[error("both sides of the session are taken; wait until the surviving peer has reset it, or create another")]
     Occupied,
+    /// A version 1.0 peer has used this session from that side, and may still. It keeps its place in the rings to itself,
+    /// so neither it nor its partner can be replaced.
+    #[error(
+        "a version 1.0 peer has used side {role:?} of the session; such a session cannot be joined again: create another"
+    )]
+    OldPeer {
+        /// The version 1.0 peer's side.
+        role: PeerRole,
+    },
     /// Another thread of this process is in the middle of a step; nothing was changed.
     #[error("a guard is being dropped or an allocation is under way in another thread; try again")]
     Busy,
@@ -229,7 +239,7 @@ impl Session {
     }
 
     fn slab(&self) -> DataSegment {
-        DataSegment::new(&self.config, &self.offsets)
+        DataSegment::new(self)
     }
 
     /// The ring on which this peer sends.
@@ -239,6 +249,13 @@ impl Session {
             PeerRole::B => self.offsets.b_to_a_ring,
         };
         Place { header, capacity: self.config.ring_capacity }
+    }
+
+    /// Whether a peer has ever sent or received anything.
+    fn has_moved<R: Region>(&self, region: &R, role: PeerRole) -> bool {
+        let sent = RingStatus::read(region, self.ring_from(role)).visible_head;
+        let received = RingStatus::read(region, self.ring_from(role.peer())).tail;
+        sent != 0 || received != 0
     }
 
     /// Where the other peer waits for data that this one sends.
@@ -363,13 +380,38 @@ impl Session {
     }
 }
 
-/// Takes a vacant side: B's, or A's if A has gone and B has made room for a successor.
-fn take_side<R: Region>(region: &R) -> Option<PeerRole> {
-    [PeerRole::B, PeerRole::A].into_iter().find(|role| {
-        let (vacant, attached) = (PeerState::Vacant as u32, PeerState::Attached as u32);
-        // Acquire pairs with the Release in `Link::reset`; one of two newcomers wins.
-        region.u32(role.state()).compare_exchange(vacant, attached, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    })
+/// Takes a vacant side: B's, or either if its peer has gone and the other one has made room for a successor.
+fn take_side<R: Region>(region: &R, session: &Session) -> Result<PeerRole, LinkError> {
+    use PeerState::{Attached, Unknown, Vacant};
+    let take = |role: PeerRole, from: PeerState| {
+        // Acquire pairs with the Release in `Session::reset`; one of two newcomers wins.
+        let taken = region.u32(role.state()).compare_exchange(
+            from as u32,
+            Attached as u32,
+            Ordering::Acquire,
+            Ordering::Relaxed,
+        );
+        taken.is_ok()
+    };
+    for role in [PeerRole::B, PeerRole::A] {
+        if take(role, Vacant) {
+            return Ok(role);
+        }
+    }
+    // What a version 1.0 peer leaves behind: it never says that it is there, but it moves its ends of the rings. It keeps
+    // its positions to itself, so nobody can start anew beside it, or take its place while it may be alive.
+    let old_peer = |role: PeerRole| session.has_moved(region, role);
+    let is_unknown = |role: PeerRole| region.u32(role.state()).load(Ordering::Relaxed) == Unknown as u32;
+    if is_unknown(PeerRole::B) && old_peer(PeerRole::B) {
+        return Err(LinkError::OldPeer { role: PeerRole::B });
+    }
+    if take(PeerRole::B, Unknown) {
+        return Ok(PeerRole::B);
+    }
+    if is_unknown(PeerRole::A) {
+        return Err(LinkError::OldPeer { role: PeerRole::A });
+    }
+    Err(LinkError::Occupied)
 }
 
 impl<E: Endpoint> Link<E> {
@@ -398,7 +440,7 @@ impl<E: Endpoint> Link<E> {
         let mut session = Session::new(config, PeerRole::B)?;
         session.check_room(&endpoint)?;
         session.check_copies(endpoint.region())?;
-        session.role = take_side(endpoint.region()).ok_or(LinkError::Occupied)?;
+        session.role = take_side(endpoint.region(), &session)?;
         endpoint.ledger().fault.clear();
         Ok(session.link(endpoint))
     }

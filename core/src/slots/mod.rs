@@ -1,25 +1,23 @@
-//! The slab: slots of shared memory, a tagged free list, and who may touch which.
-//!
-//! ```text
-//!   free list head --> slot 3 --> slot 0 --> end        (links in the first four bytes of the free slots)
-//!        tag 17
-//! ```
+//! The slab: slots of shared memory, lists of those that are free, and who may touch which.
 //!
 //! A slot is free, allocated (its sender writes) or in flight (sent, its receiver reads). Generation and state are one
-//! 64-bit word and every transition is one compare-exchange on both, so a stale handle can change nothing. The free
-//! list is Treiber's stack with a 32-bit tag in the head against ABA:
+//! 64-bit word and every transition is one compare-exchange on both, so a stale handle can change nothing.
+//!
+//! A free slot is in one of three lists, each a [tagged stack](free_list):
 //!
 //! ```text
-//!   popper (slow)                     others
-//!   head = (slot 3, tag 17)
-//!   next = link of 3 = 0
-//!                                     pop 3, pop 0, push 3      head = (slot 3, tag 20)
-//!   CAS (3,17) -> (0,18): fails, the tag differs; without it slot 0 would be free and taken at once
+//!   common         where all are at first; the only one that a version 1.0 peer knows     data header
+//!   returned by A  what A has freed     beside the tail of the ring that A reads          ring B→A
+//!   returned by B  what B has freed     beside the tail of the ring that B reads          ring A→B
 //! ```
 //!
-//! `next` may be read from a slot that somebody else has just taken and is writing payload into. It is speculative:
-//! a relaxed atomic read, used only if the tagged compare-exchange that follows succeeds, and that one cannot succeed
-//! if the slot was taken.
+//! With one list for both, every message would move its head's cache line to the receiver and back. So a peer gives
+//! slots back to a list of its own, on a line that it writes anyway, and takes slots from there first. When that is
+//! empty, it takes the whole list that the other one has returned, at once: in one-way traffic one such transfer serves
+//! as many messages as were returned meanwhile. What is left of it becomes its own list, where the other one finds it
+//! if it runs out. Beside a version 1.0 peer, or while nobody has attached, slots go back to the common list.
+
+mod free_list;
 
 use core::fmt;
 use core::sync::atomic::Ordering;
@@ -27,14 +25,13 @@ use core::sync::atomic::Ordering;
 use crate::endpoint::{Endpoint, PeerId};
 use crate::fault::PeerFault;
 use crate::layout::{
-    At, DataSegmentHeader, FREE_LIST_END, MsgDescHot, SegmentOffsets, ShmSessionConfig, SlotMeta, SlotState, Span,
+    At, DataSegmentHeader, DescRingHeader, FREE_LIST_END, MsgDescHot, PeerState, SegmentOffsets, ShmSessionConfig,
+    SlotMeta, SlotState, Span,
 };
+use crate::link::{PeerRole, Session};
 use crate::region::{Region, Word};
 use crate::wake::{self, WaitPoint};
-
-/// How often a compare-exchange on a shared word is tried. Each failure means that somebody else succeeded, so a slab
-/// in use settles after a few; a peer that rewrites the word in a loop is a fault.
-const TRIES: u32 = 1 << 16;
+use free_list::{FreeList, Links, Taken};
 
 /// One slot that this endpoint holds. Not a permission: the guards around it are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,134 +84,156 @@ pub trait SlotPool: Copy {
 /// The slab of a session: its geometry, copied and checked once. Slots are shared by both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataSegment {
-    header: usize,
-    slot_size: u32,
-    slot_count: u32,
+    /// Of a session whose offsets were calculated without overflow. A copy travels with every received message, so it is
+    /// this and not the offsets.
+    config: ShmSessionConfig,
+    /// 1 for peer B, otherwise A. Not the enumeration, whose invalid values would become the discriminant of an
+    /// `Option<Message>` and messages be put together byte by byte.
+    own: u32,
 }
 
 impl DataSegment {
-    pub(crate) fn new(config: &ShmSessionConfig, offsets: &SegmentOffsets) -> Self {
-        Self { header: offsets.data_header, slot_size: config.slot_size, slot_count: config.slot_count }
+    pub(crate) fn new(session: &Session) -> Self {
+        Self { config: session.config(), own: u32::from(session.role() == PeerRole::B) }
     }
 
     /// Bytes per slot.
     #[must_use]
     pub const fn slot_size(&self) -> u32 {
-        self.slot_size
+        self.config.slot_size
     }
 
     /// Number of slots.
     #[must_use]
     pub const fn slot_count(&self) -> u32 {
-        self.slot_count
+        self.config.slot_count
     }
 
     #[inline(always)]
     fn word<T>(&self, field: At<T>) -> At<T> {
-        field.within(self.header)
+        field.within(self.header())
+    }
+
+    #[inline(always)]
+    fn header(&self) -> usize {
+        SegmentOffsets::data_header_of(self.config.ring_capacity)
     }
 
     /// Generation and state of a slot that exists.
     #[inline(always)]
     fn meta(&self, slot: u32) -> At<u64> {
-        At::new(self.header + size_of::<DataSegmentHeader>() + slot as usize * size_of::<SlotMeta>())
+        At::new(self.header() + size_of::<DataSegmentHeader>() + slot as usize * size_of::<SlotMeta>())
     }
 
     /// Where the first slot starts: behind the metadata of the last.
     #[inline(always)]
     fn data(&self) -> usize {
-        self.meta(self.slot_count).offset()
+        self.meta(self.config.slot_count).offset()
     }
 
     /// The bytes of a slot that exists.
     #[inline(always)]
     fn bytes(&self, slot: u32) -> Span {
-        let size = self.slot_size as usize;
+        let size = self.config.slot_size as usize;
         Span { offset: self.data() + slot as usize * size, len: size }
-    }
-
-    /// The free link of a slot that exists: its first four bytes.
-    #[inline(always)]
-    fn link(&self, slot: u32) -> At<u32> {
-        At::new(self.bytes(slot).offset)
     }
 
     /// The slot that contains the byte at `offset` of the region, and how many bytes there are from there to its end.
     #[cfg(feature = "allocator")]
     pub(crate) fn locate(&self, offset: usize) -> Option<(u32, usize)> {
         let from_first = offset.checked_sub(self.data())?;
-        let size = self.slot_size as usize;
-        let slot = u32::try_from(from_first.checked_div(size)?).ok().filter(|slot| *slot < self.slot_count)?;
+        let size = self.config.slot_size as usize;
+        let slot = u32::try_from(from_first.checked_div(size)?).ok().filter(|slot| *slot < self.config.slot_count)?;
         Some((slot, size - from_first.checked_rem(size)?))
     }
 
     fn check_index(&self, slot: u32) -> Result<(), PeerFault> {
-        if slot < self.slot_count {
+        if slot < self.config.slot_count {
             return Ok(());
         }
-        Err(PeerFault::SlotIndex { slot, count: self.slot_count })
+        Err(PeerFault::SlotIndex { slot, count: self.config.slot_count })
     }
 
     /// Writes header, metadata and free list of a slab in which every slot is free.
     pub(crate) fn init<R: Region>(&self, region: &R) {
         let write = |field: At<u32>, value| region.u32(self.word(field)).store(value, Ordering::Relaxed);
-        write(DataSegmentHeader::SLOT_SIZE, self.slot_size);
-        write(DataSegmentHeader::SLOT_COUNT, self.slot_count);
-        write(DataSegmentHeader::MAX_FRAME_SIZE, self.slot_size);
+        write(DataSegmentHeader::SLOT_SIZE, self.config.slot_size);
+        write(DataSegmentHeader::SLOT_COUNT, self.config.slot_count);
+        write(DataSegmentHeader::MAX_FRAME_SIZE, self.config.slot_size);
         write(DataSegmentHeader::SLOT_AVAILABLE, 0);
         write(DataSegmentHeader::SLOTS_SLEEPER_A, wake::UNKNOWN);
         write(DataSegmentHeader::SLOTS_SLEEPER_B, wake::UNKNOWN);
         let fresh = SlotMeta::new(0, SlotState::Free).to_word();
-        for slot in 0..self.slot_count {
+        for slot in 0..self.config.slot_count {
             region.u64(self.meta(slot)).store(fresh, Ordering::Relaxed);
-            let next = if slot + 1 < self.slot_count { slot + 1 } else { FREE_LIST_END };
+            let next = if slot + 1 < self.config.slot_count { slot + 1 } else { FREE_LIST_END };
             region.u32(self.link(slot)).store(next, Ordering::Relaxed);
         }
-        region.u64(self.word(DataSegmentHeader::FREE_HEAD)).store(FreeHead::FRESH.to_word(), Ordering::Relaxed);
+        // The other two are zero, as the rest of their rings' headers.
+        self.common().init(region, 0);
     }
 
-    /// Pops a slot that the list says is free.
+    #[inline(always)]
+    fn own(&self) -> PeerRole {
+        if self.own == 1 { PeerRole::B } else { PeerRole::A }
+    }
+
+    /// The list that a version 1.0 peer knows.
+    #[inline(always)]
+    fn common(&self) -> FreeList {
+        FreeList::version_1(self.word(DataSegmentHeader::FREE_HEAD))
+    }
+
+    /// What a peer has returned: beside the tail of the ring that it reads.
+    #[inline(always)]
+    fn returned_by(&self, peer: PeerRole) -> FreeList {
+        FreeList::zero_is_empty(DescRingHeader::RETURNED.within(match peer {
+            PeerRole::A => SegmentOffsets::b_to_a_ring_of(self.config.ring_capacity),
+            PeerRole::B => SegmentOffsets::A_TO_B_RING,
+        }))
+    }
+
+    fn lists(&self) -> [FreeList; 3] {
+        [self.common(), self.returned_by(PeerRole::A), self.returned_by(PeerRole::B)]
+    }
+
+    /// Whether the other peer knows the lists of returned slots.
+    #[inline(always)]
+    fn peer_looks_everywhere<R: Region>(&self, region: &R) -> bool {
+        let seen = region.u32(self.own().peer().state()).load(Ordering::Relaxed);
+        seen == PeerState::Attached as u32 || seen == PeerState::Left as u32
+    }
+
+    /// Takes a slot out of the lists: from its own, from the other peer's, from the common one.
     #[inline]
-    fn pop<R: Region>(&self, region: &R) -> Result<Option<u32>, PeerFault> {
-        let shared = region.u64(self.word(DataSegmentHeader::FREE_HEAD));
-        // Acquire (here and on failure) pairs with the Release in `push`: the link below the head is visible.
-        let mut word = shared.load(Ordering::Acquire);
-        for _ in 0..TRIES {
-            let head = FreeHead::from_word(word);
-            if head.first == FREE_LIST_END {
-                return Ok(None);
-            }
-            if head.first >= self.slot_count {
-                return Err(PeerFault::FreeLink { slot: FREE_LIST_END, next: head.first, count: self.slot_count });
-            }
-            // Whoever gets the slot writes both.
-            region.will_write(self.link(head.first).offset());
-            region.will_write(self.meta(head.first).offset());
-            let next = region.u32(self.link(head.first)).load(Ordering::Relaxed);
-            // AcqRel: Release keeps the read of the link above it.
-            match shared.compare_exchange(word, head.then(next).to_word(), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(Some(head.first)),
-                Err(now) => word = now,
-            }
+    fn pop<E: Endpoint>(&self, endpoint: &E) -> Result<Option<u32>, PeerFault> {
+        let region = endpoint.region();
+        if let Some(slot) = self.returned_by(self.own()).pop(region, self)? {
+            return Ok(Some(slot));
         }
-        Err(PeerFault::NeverSettles { tries: TRIES })
+        match self.take_over(endpoint)? {
+            None => self.common().pop(region, self),
+            some => Ok(some),
+        }
     }
 
-    /// Pushes a slot whose metadata says free and which this endpoint still has to itself.
+    /// Takes everything that the other peer has returned: one slot is the answer, the rest becomes this endpoint's list.
+    #[inline(never)]
+    fn take_over<E: Endpoint>(&self, endpoint: &E) -> Result<Option<u32>, PeerFault> {
+        let region = endpoint.region();
+        let Some(first) = self.returned_by(self.own().peer()).take_all(region, self)? else { return Ok(None) };
+        if self.returned_by(self.own()).adopt(region, self, first.next)? {
+            // Meanwhile the rest was in no list: whoever looked for a slot then found none.
+            self.wake_waiters(endpoint);
+        }
+        Ok(Some(first.slot))
+    }
+
+    /// Returns a slot whose metadata says free and which this endpoint still has to itself.
     #[inline]
     fn push<R: Region>(&self, region: &R, slot: u32) -> Result<(), PeerFault> {
-        let shared = region.u64(self.word(DataSegmentHeader::FREE_HEAD));
-        let mut word = shared.load(Ordering::Relaxed);
-        for _ in 0..TRIES {
-            let head = FreeHead::from_word(word);
-            region.u32(self.link(slot)).store(head.first, Ordering::Relaxed);
-            // Release pairs with the Acquire in `pop`; everything this endpoint did with the slot is before it.
-            match shared.compare_exchange(word, head.then(slot).to_word(), Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return Ok(()),
-                Err(now) => word = now,
-            }
-        }
-        Err(PeerFault::NeverSettles { tries: TRIES })
+        let list = if self.peer_looks_everywhere(region) { self.returned_by(self.own()) } else { self.common() };
+        list.push(region, self, slot)
     }
 
     /// One transition: from exactly this generation and state to the other.
@@ -257,11 +276,11 @@ impl DataSegment {
         WaitPoint { sequence: self.word(DataSegmentHeader::SLOT_AVAILABLE), sleeper: self.word(sleeper), waiter }
     }
 
-    /// Counts the slots by what their metadata says, and walks the free list. The numbers are taken one after the other:
+    /// Counts the slots by what their metadata says, and walks the free lists. The numbers are taken one after the other:
     /// in a slab in use they need not add up.
     pub fn slot_status<R: Region>(&self, region: &R) -> SlotStatus {
-        let mut status = SlotStatus { total: self.slot_count, ..SlotStatus::default() };
-        for slot in 0..self.slot_count {
+        let mut status = SlotStatus { total: self.config.slot_count, ..SlotStatus::default() };
+        for slot in 0..self.config.slot_count {
             let meta = SlotMeta::from_word(region.u64(self.meta(slot)).load(Ordering::Relaxed));
             match SlotState::from_u32(meta.state) {
                 Some(SlotState::Free) => status.free += 1,
@@ -270,31 +289,18 @@ impl DataSegment {
                 None => status.unknown += 1,
             }
         }
-        status.free_list_len = self.walk(region, |_| {});
+        let met = self.lists().iter().map(|list| list.len(region, self)).fold(0, u32::saturating_add);
+        status.free_list_len = met.min(self.config.slot_count);
         status
     }
 
-    /// Calls `visit` for the slots of the free list, at most as many as there are slots; says how many it met.
-    fn walk<R: Region>(&self, region: &R, mut visit: impl FnMut(u32)) -> u32 {
-        let head = region.u64(self.word(DataSegmentHeader::FREE_HEAD)).load(Ordering::Acquire);
-        let mut slot = FreeHead::from_word(head).first;
-        let mut met = 0;
-        while slot < self.slot_count && met < self.slot_count {
-            met += 1;
-            let next = region.u32(self.link(slot)).load(Ordering::Relaxed);
-            visit(slot);
-            slot = next;
-        }
-        met
-    }
-
-    /// Frees every slot that this endpoint's ledger does not hold and builds the free list anew from them. The other
+    /// Frees every slot that this endpoint's ledger does not hold and builds the common list anew from them. The other
     /// peer is gone, no allocation of this endpoint is under way (its sender is borrowed, the gate is shut), but guards
     /// may be dropped meanwhile by other threads.
     ///
     /// ```text
     ///   1. claim every entry that nobody holds         a guard that is dropped from here on pushes its slot itself
-    ///   2. cut the list off
+    ///   2. cut each list off
     ///   3. walk what was cut off: a slot on it that was not claimed in 1 was pushed meanwhile; push it again
     ///   4. free and push every slot claimed in 1
     /// ```
@@ -304,24 +310,23 @@ impl DataSegment {
         if !ledger.is_settled() {
             return Ok(Reclaimed::Busy);
         }
-        for slot in 0..self.slot_count {
+        for slot in 0..self.config.slot_count {
             // One that a guard holds stays what it is.
             ledger.entry(slot)?.claim_for_reaper();
         }
-        let cut_off = self.cut_off(region)?;
-        let mut late = cut_off;
-        for _ in 0..self.slot_count {
-            if late >= self.slot_count {
-                break;
+        for list in self.lists() {
+            let mut late = list.take_all(region, self)?;
+            // No list is longer than there are slots.
+            for _ in 0..self.config.slot_count {
+                let Some(Taken { slot, next }) = late else { break };
+                if !ledger.entry(slot)?.is_reapers() {
+                    self.common().push(region, self, slot)?;
+                }
+                late = Taken::at(region, self, next)?;
             }
-            let next = region.u32(self.link(late)).load(Ordering::Relaxed);
-            if !ledger.entry(late)?.is_reapers() {
-                self.push(region, late)?;
-            }
-            late = next;
         }
         let mut lost = 0;
-        for slot in 0..self.slot_count {
+        for slot in 0..self.config.slot_count {
             let entry = ledger.entry(slot)?;
             if !entry.is_reapers() {
                 continue;
@@ -334,25 +339,10 @@ impl DataSegment {
             let free = SlotMeta::new(generation, SlotState::Free).to_word();
             region.u64(self.meta(slot)).store(free, Ordering::Release);
             entry.transfer();
-            self.push(region, slot)?;
+            self.common().push(region, self, slot)?;
         }
         self.wake_waiters(endpoint);
         Ok(Reclaimed::Slots(lost))
-    }
-
-    /// Empties the free list and says what was its first slot.
-    fn cut_off<R: Region>(&self, region: &R) -> Result<u32, PeerFault> {
-        let shared = region.u64(self.word(DataSegmentHeader::FREE_HEAD));
-        let mut word = shared.load(Ordering::Acquire);
-        for _ in 0..TRIES {
-            let head = FreeHead::from_word(word);
-            match shared.compare_exchange(word, head.then(FREE_LIST_END).to_word(), Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => return Ok(head.first),
-                Err(now) => word = now,
-            }
-        }
-        Err(PeerFault::NeverSettles { tries: TRIES })
     }
 }
 
@@ -365,16 +355,36 @@ pub(crate) enum Reclaimed {
     Busy,
 }
 
+/// A free slot's link is its first four bytes.
+impl Links for DataSegment {
+    #[inline(always)]
+    fn count(&self) -> u32 {
+        self.config.slot_count
+    }
+
+    #[inline(always)]
+    fn link(&self, slot: u32) -> At<u32> {
+        At::new(self.bytes(slot).offset)
+    }
+
+    #[inline(always)]
+    fn will_take<R: Region>(&self, region: &R, slot: u32) {
+        // Whoever gets the slot writes both.
+        region.will_write(self.link(slot).offset());
+        region.will_write(self.meta(slot).offset());
+    }
+}
+
 impl SlotPool for DataSegment {
     #[inline]
     fn max_payload(&self) -> usize {
-        self.slot_size as usize
+        self.config.slot_size as usize
     }
 
     #[inline]
     fn allocate<E: Endpoint>(&self, endpoint: &E, len: usize) -> Result<Option<(Slot, Span)>, PeerFault> {
         let region = endpoint.region();
-        let Some(slot) = self.pop(region)? else { return Ok(None) };
+        let Some(slot) = self.pop(endpoint)? else { return Ok(None) };
         let before = self.generation_of_free(region, slot)?;
         let generation = before.wrapping_add(1);
         let entry = endpoint.ledger().entry(slot)?;
@@ -411,15 +421,14 @@ impl SlotPool for DataSegment {
         let slot = descriptor.payload_slot;
         self.check_index(slot)?;
         let (offset, len) = (descriptor.payload_offset, descriptor.payload_len);
-        if offset.checked_add(len).is_none_or(|end| end > self.slot_size) {
-            return Err(PeerFault::PayloadRange { slot, offset, len, slot_size: self.slot_size });
+        if offset.checked_add(len).is_none_or(|end| end > self.config.slot_size) {
+            return Err(PeerFault::PayloadRange { slot, offset, len, slot_size: self.config.slot_size });
         }
-        // All three are at the sender's core, and all three will be written when the slot is freed: together they take
-        // no longer than one.
+        // Both are at the sender's core, and both will be written when the slot is freed: together they take no longer than
+        // one.
         let region = endpoint.region();
         region.will_write(self.meta(slot).offset());
         region.will_write(self.link(slot).offset());
-        region.will_write(self.word(DataSegmentHeader::FREE_HEAD).offset());
         let generation = descriptor.payload_generation;
         let expected = SlotMeta::new(generation, SlotState::InFlight);
         // Acquire pairs with the sender's change to in flight.
@@ -465,34 +474,6 @@ impl SlotPool for DataSegment {
     }
 }
 
-/// The word at the head of a free list.
-#[derive(Clone, Copy)]
-struct FreeHead {
-    first: u32,
-    tag: u32,
-}
-
-impl FreeHead {
-    const FRESH: Self = Self { first: 0, tag: 0 };
-
-    #[inline(always)]
-    #[allow(clippy::cast_possible_truncation)] // the two halves of the word
-    const fn from_word(word: u64) -> Self {
-        Self { first: word as u32, tag: (word >> 32) as u32 }
-    }
-
-    #[inline(always)]
-    const fn to_word(self) -> u64 {
-        (self.tag as u64) << 32 | self.first as u64
-    }
-
-    /// The head after a pop or push that makes `first` the first slot.
-    #[inline(always)]
-    const fn then(self, first: u32) -> Self {
-        Self { first, tag: self.tag.wrapping_add(1) }
-    }
-}
-
 #[cold]
 fn mismatch(slot: u32, expected: SlotMeta, seen: SlotMeta) -> PeerFault {
     if seen.generation != expected.generation {
@@ -514,7 +495,7 @@ pub struct SlotStatus {
     pub in_flight: u32,
     /// Slots whose metadata says something else.
     pub unknown: u32,
-    /// Slots met on a walk along the free list, at most `total`.
+    /// Slots met on a walk along the lists of free slots, at most `total`.
     pub free_list_len: u32,
 }
 
@@ -526,7 +507,7 @@ impl fmt::Display for SlotStatus {
             write!(f, ", {unknown} in no known state")?;
         }
         if free_list_len != free {
-            write!(f, "; but the free list has {free_list_len}")?;
+            write!(f, "; but the free lists have {free_list_len}")?;
         }
         Ok(())
     }
