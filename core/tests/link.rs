@@ -8,7 +8,7 @@ use common::{SMALL, endpoint, leaked, pair, pair_and_region};
 use rapace_shm_core::PeerFault;
 use rapace_shm_core::layout::{At, LayoutError, MsgDescHot, PeerState, SegmentHeader, ShmSessionConfig};
 use rapace_shm_core::link::{Link, LinkError, PeerRole, RecvError, SendError};
-use rapace_shm_core::region::{Region, Word};
+use rapace_shm_core::region::Region;
 use rapace_shm_core::wake::Step;
 
 #[test]
