@@ -10,6 +10,16 @@ use crate::region::{InRegion, Region};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerId(pub u16);
 
+/// Which half of an endpoint waits. Each has a doorbell of its own, so that two threads can sleep without one emptying
+/// the other's bell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Half {
+    /// The receiver, for data.
+    Receiver,
+    /// The sender, for a place in the ring or for a slot.
+    Sender,
+}
+
 /// How an endpoint sleeps when it has nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SleepKind {
@@ -35,9 +45,9 @@ pub trait Endpoint: InRegion + HasLedger + Clone {
         let _ = word;
     }
 
-    /// Rings the doorbell of a peer, which may be this one.
-    fn ring(&self, peer: PeerId) {
-        let _ = peer;
+    /// Rings the doorbell of one half of a peer, which may be this one.
+    fn ring(&self, peer: PeerId, half: Half) {
+        let _ = (peer, half);
     }
 
     /// Whether a [`heavy_barrier`](Self::heavy_barrier) of any peer reaches the threads of this process, so that it

@@ -121,14 +121,16 @@ impl fmt::Debug for LedgerEntry {
     }
 }
 
-/// The first fault that one part of an endpoint met, for its other parts to see: they close too.
+/// What keeps an endpoint from going on, for all its parts to see: that its peer is gone, or the first fault that one of
+/// them met.
 #[derive(Debug)]
 pub(crate) struct FaultMark(AtomicU64);
 
 impl FaultMark {
     const NONE: u64 = 0;
-    const CLOSED: u64 = 1;
-    const SLOT: u64 = 2;
+    const DIED: u64 = 1;
+    const CLOSED: u64 = 2;
+    const SLOT: u64 = 3;
 
     const fn new() -> Self {
         Self(AtomicU64::new(Self::NONE))
@@ -145,18 +147,40 @@ impl FaultMark {
         self.put(Self::SLOT + u64::from(slot));
     }
 
+    fn set_died(&self) {
+        self.replace(Self::NONE, Self::DIED);
+    }
+
     fn put(&self, mark: u64) {
-        let _ = self.0.compare_exchange(Self::NONE, mark, Ordering::Relaxed, Ordering::Relaxed);
+        // A peer that is gone may have left a fault behind.
+        if !self.replace(Self::NONE, mark) {
+            self.replace(Self::DIED, mark);
+        }
+    }
+
+    fn replace(&self, from: u64, to: u64) -> bool {
+        self.0.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     pub(crate) fn clear(&self) {
         self.0.store(Self::NONE, Ordering::Relaxed);
     }
 
-    /// Whether the endpoint is still good.
+    /// Whether nothing keeps the endpoint from sending.
     #[inline(always)]
     pub(crate) fn is_clear(&self) -> bool {
         self.0.load(Ordering::Relaxed) == Self::NONE
+    }
+
+    /// Whether nothing keeps the endpoint from receiving: what a peer sent before it died is still good.
+    #[inline(always)]
+    pub(crate) fn is_no_fault(&self) -> bool {
+        self.0.load(Ordering::Relaxed) <= Self::DIED
+    }
+
+    /// Whether the peer is gone.
+    pub(crate) fn is_died(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::DIED
     }
 
     /// The fault of a guard, if it was one.
@@ -274,6 +298,19 @@ impl<'a> LedgerRef<'a> {
     pub(crate) fn entry(self, slot: u32) -> Result<&'a LedgerEntry, PeerFault> {
         #[allow(clippy::cast_possible_truncation)] // only for the message: a ledger of 2^32 entries has every slot
         self.entries.get(slot as usize).ok_or(PeerFault::SlotIndex { slot, count: self.entries.len() as u32 })
+    }
+
+    /// Says that the peer's process is gone: sends fail from now on, and receiving ends when everything that the peer had
+    /// published has been received. Whoever finds out, from whatever it watches, says so here and then wakes whoever of
+    /// this endpoint sleeps.
+    pub fn peer_died(self) {
+        self.fault.set_died();
+    }
+
+    /// Whether the peer's process is known to be gone.
+    #[must_use]
+    pub fn peer_has_died(self) -> bool {
+        self.fault.is_died()
     }
 
     /// Slots that this endpoint holds.

@@ -33,7 +33,7 @@
 use core::sync::atomic::Ordering;
 
 use crate::atomic::compiler_fence;
-use crate::endpoint::{Endpoint, PeerId, SleepKind};
+use crate::endpoint::{Endpoint, Half, PeerId, SleepKind};
 use crate::layout::At;
 use crate::region::{Region, Word};
 
@@ -57,6 +57,8 @@ pub struct WaitPoint {
     pub sleeper: At<u32>,
     /// Whose doorbell a signal rings.
     pub waiter: PeerId,
+    /// Which of the waiter's halves that is.
+    pub half: Half,
 }
 
 /// Permission to sleep: until the word no longer has the value, or until the doorbell rings.
@@ -68,6 +70,7 @@ pub struct Ticket {
     word: At<u32>,
     value: u32,
     kind: SleepKind,
+    half: Half,
 }
 
 impl Ticket {
@@ -81,6 +84,12 @@ impl Ticket {
     #[must_use]
     pub const fn value(&self) -> u32 {
         self.value
+    }
+
+    /// Whose doorbell to sleep on.
+    #[must_use]
+    pub const fn half(&self) -> Half {
+        self.half
     }
 
     /// Whether to sleep on the word or on the doorbell; peers were told which.
@@ -150,7 +159,7 @@ impl Waiter {
             // Pairs with the fence (or, by membarrier, with nothing but the compiler fence) in `light_barrier`.
             region.fence();
         }
-        Ticket { word: self.point.sequence, value, kind }
+        Ticket { word: self.point.sequence, value, kind, half: self.point.half }
     }
 
     /// Says "awake" again, if this side was marked.
@@ -250,7 +259,7 @@ fn rouse<E: Endpoint>(endpoint: &E, point: &WaitPoint, seen: u32) {
         bump(endpoint, point);
     }
     if seen != ASLEEP {
-        endpoint.ring(point.waiter);
+        endpoint.ring(point.waiter, point.half);
     }
 }
 
@@ -287,7 +296,7 @@ fn signal_sleepers<E: Endpoint>(endpoint: &E, points: &[WaitPoint; 2]) {
             bumped = true;
         }
         if seen != ASLEEP {
-            endpoint.ring(point.waiter);
+            endpoint.ring(point.waiter, point.half);
         }
     }
 }

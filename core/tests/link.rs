@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use common::{SMALL, endpoint, leaked, pair, pair_and_region};
 use rapace_shm_core::PeerFault;
 use rapace_shm_core::layout::{At, LayoutError, MsgDescHot, PeerState, SegmentHeader, ShmSessionConfig};
+use rapace_shm_core::ledger::HasLedger;
 use rapace_shm_core::link::{Link, LinkError, PeerRole, RecvError, SendError};
 use rapace_shm_core::region::Region;
 use rapace_shm_core::wake::Step;
@@ -221,4 +222,34 @@ fn nobody_takes_the_place_of_a_version_1_peer() {
     // The survivor knows better, and makes room.
     a.reset().unwrap();
     attach(&region).unwrap();
+}
+
+#[test]
+fn a_dead_peers_last_messages_are_received_and_then_its_death() {
+    let (mut a, mut b) = pair(SMALL);
+    b.split().0.try_send(&MsgDescHot::data(1), b"last words").unwrap();
+    b.split().0.try_send(&MsgDescHot::data(2), &[7; 40]).unwrap();
+    std::mem::forget(b);
+    a.endpoint().ledger().peer_died();
+    let (tx, rx) = a.split();
+    assert_eq!(tx.try_send(&MsgDescHot::data(9), b"too late"), Err(SendError::PeerDied));
+    assert_eq!(tx.try_loan(20).unwrap_err(), SendError::PeerDied);
+    assert_eq!(rx.try_recv().unwrap().unwrap().payload(), b"last words");
+    assert_eq!(rx.try_recv().unwrap().unwrap().payload(), [7; 40]);
+    assert_eq!(rx.try_recv().unwrap_err(), RecvError::PeerDied);
+    assert_eq!(rx.poll_recv().unwrap_err(), RecvError::PeerDied);
+    a.reset().unwrap();
+    assert!(!a.endpoint().ledger().peer_has_died());
+    a.split().0.try_send(&MsgDescHot::data(1), b"to the next one").unwrap();
+}
+
+#[test]
+fn a_peer_that_closed_before_it_died_has_closed() {
+    let (mut a, mut b) = pair(SMALL);
+    b.split().0.close();
+    b.split().1.close();
+    drop(b);
+    a.endpoint().ledger().peer_died();
+    assert_eq!(a.split().0.try_send(&MsgDescHot::data(1), b""), Err(SendError::Closed));
+    assert_eq!(a.split().1.try_recv().unwrap_err(), RecvError::Closed);
 }

@@ -117,6 +117,16 @@ impl Fields {
             .u32("b_to_a_space", SegmentHeader::B_TO_A_SPACE)
             .u32("peer_a_state", SegmentHeader::PEER_A_STATE)
             .u32("peer_b_state", SegmentHeader::PEER_B_STATE)
+            .u64("peer_a_epoch", SegmentHeader::PEER_A_EPOCH)
+            .u64("peer_b_epoch", SegmentHeader::PEER_B_EPOCH)
+            .u64("peer_a_last_seen", SegmentHeader::PEER_A_LAST_SEEN)
+            .u64("peer_b_last_seen", SegmentHeader::PEER_B_LAST_SEEN)
+            .u32("peer_a_pid", SegmentHeader::PEER_A_PID)
+            .u32("peer_b_pid", SegmentHeader::PEER_B_PID)
+            .u32("peer_a_pid_namespace", SegmentHeader::PEER_A_PID_NAMESPACE)
+            .u32("peer_b_pid_namespace", SegmentHeader::PEER_B_PID_NAMESPACE)
+            .u64("peer_a_start", SegmentHeader::PEER_A_START)
+            .u64("peer_b_start", SegmentHeader::PEER_B_START)
     }
 
     fn slab(mut self, config: &ShmSessionConfig, offsets: &SegmentOffsets) -> Self {

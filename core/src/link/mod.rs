@@ -54,7 +54,7 @@ pub use guard::{Loan, Message, Payload};
 pub use recv::{Receiver, RecvError};
 pub use send::{SendError, Sender, Unsent};
 
-use crate::endpoint::{Endpoint, PeerId};
+use crate::endpoint::{Endpoint, Half, PeerId};
 use crate::fault::PeerFault;
 use crate::layout::{
     At, DataSegmentHeader, DescRingHeader, LayoutError, MAGIC, PROTOCOL_VERSION, PeerState, SegmentHeader,
@@ -96,9 +96,58 @@ impl PeerRole {
 
     /// Where this peer's [`PeerState`] stands.
     pub(crate) const fn state(self) -> At<u32> {
+        self.words().state
+    }
+
+    /// Where the segment header speaks of this peer.
+    #[must_use]
+    pub const fn words(self) -> PeerWords {
         match self {
-            Self::A => SegmentHeader::PEER_A_STATE,
-            Self::B => SegmentHeader::PEER_B_STATE,
+            Self::A => PeerWords {
+                state: SegmentHeader::PEER_A_STATE,
+                epoch: SegmentHeader::PEER_A_EPOCH,
+                last_seen: SegmentHeader::PEER_A_LAST_SEEN,
+                pid: SegmentHeader::PEER_A_PID,
+                pid_namespace: SegmentHeader::PEER_A_PID_NAMESPACE,
+                start: SegmentHeader::PEER_A_START,
+            },
+            Self::B => PeerWords {
+                state: SegmentHeader::PEER_B_STATE,
+                epoch: SegmentHeader::PEER_B_EPOCH,
+                last_seen: SegmentHeader::PEER_B_LAST_SEEN,
+                pid: SegmentHeader::PEER_B_PID,
+                pid_namespace: SegmentHeader::PEER_B_PID_NAMESPACE,
+                start: SegmentHeader::PEER_B_START,
+            },
+        }
+    }
+}
+
+/// The words of the segment header that speak of one peer; [`SegmentHeader`] says what each means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerWords {
+    /// Its [`PeerState`].
+    pub state: At<u32>,
+    /// Its heartbeats.
+    pub epoch: At<u64>,
+    /// When its last heartbeat was.
+    pub last_seen: At<u64>,
+    /// Its process.
+    pub pid: At<u32>,
+    /// The namespace of that process.
+    pub pid_namespace: At<u32>,
+    /// When that process started.
+    pub start: At<u64>,
+}
+
+impl PeerWords {
+    /// Forgets what the words said of the peer's process and of its heartbeats.
+    fn clear<R: Region>(self, region: &R) {
+        for word in [self.epoch, self.last_seen, self.start] {
+            region.u64(word).store(0, Ordering::Relaxed);
+        }
+        for word in [self.pid, self.pid_namespace] {
+            region.u32(word).store(0, Ordering::Relaxed);
         }
     }
 }
@@ -214,6 +263,7 @@ impl Session {
         for from in [PeerRole::A, PeerRole::B] {
             self.ring_from(from).init(region);
         }
+        self.role.peer().words().clear(region);
         ledger.fault.clear();
         (*sender, *receiver) = self.halves(endpoint.clone());
         region.u32(self.role.state()).store(PeerState::Attached as u32, Ordering::Relaxed);
@@ -265,7 +315,7 @@ impl Session {
             PeerRole::B => SegmentHeader::B_TO_A_DATA,
         };
         let sleeper = self.ring_from(sender).word(DescRingHeader::DATA_SLEEPER);
-        WaitPoint { sequence, sleeper, waiter: sender.peer().id() }
+        WaitPoint { sequence, sleeper, waiter: sender.peer().id(), half: Half::Receiver }
     }
 
     /// Where this peer waits for space to send.
@@ -275,7 +325,7 @@ impl Session {
             PeerRole::B => SegmentHeader::B_TO_A_SPACE,
         };
         let sleeper = self.ring_from(sender).word(DescRingHeader::SPACE_SLEEPER);
-        WaitPoint { sequence, sleeper, waiter: sender.id() }
+        WaitPoint { sequence, sleeper, waiter: sender.id(), half: Half::Sender }
     }
 
     fn end_words(&self, own: At<u32>, peer: At<u32>, sibling: At<u32>) -> EndWords {
@@ -442,7 +492,11 @@ impl<E: Endpoint> Link<E> {
         session.check_copies(endpoint.region())?;
         session.role = take_side(endpoint.region(), &session)?;
         endpoint.ledger().fault.clear();
-        Ok(session.link(endpoint))
+        let link = session.link(endpoint);
+        // The other one may sleep since before there was anybody.
+        link.sender.greet();
+        link.receiver.greet();
+        Ok(link)
     }
 
     /// As [`attach`](Self::attach), if the segment has exactly this shape.

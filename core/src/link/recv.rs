@@ -20,6 +20,9 @@ pub enum RecvError {
     /// The peer has closed its sender and everything it sent was received, or this receiver was closed.
     #[error("session is closed; everything that was sent has been received")]
     Closed,
+    /// The peer's process is gone, and everything that it published has been received.
+    #[error("peer's process is gone; everything that it published has been received")]
+    PeerDied,
     /// The peer broke the protocol; this endpoint is closed.
     #[error("peer broke the protocol: {0}")]
     PeerFault(#[from] PeerFault),
@@ -174,11 +177,15 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
         if !self.side.is_good() {
             return Err(self.why_closed());
         }
-        if !self.side.peer_is_closed() {
+        let end = if self.side.peer_is_closed() {
+            RecvError::Closed
+        } else if self.side.peer_has_died() {
+            RecvError::PeerDied
+        } else {
             return Ok(false);
-        }
+        };
         // What was published before the end is visible now.
-        if self.has_message()? { Ok(true) } else { Err(RecvError::Closed) }
+        if self.has_message()? { Ok(true) } else { Err(end) }
     }
 
     /// Says what to sleep on unless a message is there.
@@ -218,6 +225,11 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
         self.drain();
         // The peer may be waiting for a slot that it no longer needs.
         self.pool.wake_waiters(&self.side.endpoint);
+    }
+
+    /// Wakes the peer if it waits for space: somebody is there now.
+    pub(super) fn greet(&self) {
+        self.space.signal(&self.side.endpoint);
     }
 
     /// Stops without telling the peer, which is gone.

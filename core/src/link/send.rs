@@ -40,6 +40,9 @@ pub enum SendError {
     /// The peer receives no more, or this sender was closed.
     #[error("session is closed; the peer takes no more messages")]
     Closed,
+    /// The peer's process is gone.
+    #[error("peer's process is gone; reset the session for another peer, or drop it")]
+    PeerDied,
     /// The peer broke the protocol; this endpoint is closed.
     #[error("peer broke the protocol: {0}")]
     PeerFault(#[from] PeerFault),
@@ -259,6 +262,11 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         self.side.finish_close(&self.data);
     }
 
+    /// Wakes the peer if it waits for data: somebody is there now.
+    pub(super) fn greet(&self) {
+        self.data.signal(&self.side.endpoint);
+    }
+
     /// Stops without telling the peer, which is gone.
     pub(super) fn abandon(&mut self) {
         self.producer.shut();
@@ -277,6 +285,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     fn why_closed(&mut self) -> SendError {
         match self.side.fault() {
             Some(fault) => SendError::PeerFault(fault),
+            None if self.side.peer_has_died() => SendError::PeerDied,
             None => SendError::Closed,
         }
     }

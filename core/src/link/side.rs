@@ -52,21 +52,21 @@ impl<E: Endpoint> Side<E> {
         self.peer.load(Ordering::Acquire) == CLOSED
     }
 
-    /// Whether this end may go on: not closed, no fault here or in another part of the endpoint.
+    /// Whether this end may receive: not closed, no fault here or in another part of the endpoint.
     #[inline(always)]
     pub(crate) fn is_good(&self) -> bool {
-        !self.closed && self.has_no_fault()
+        !self.closed && self.endpoint.ledger().fault.is_no_fault()
     }
 
-    #[inline(always)]
-    fn has_no_fault(&self) -> bool {
-        self.endpoint.ledger().fault.is_clear()
+    /// Whether the peer's process is gone, without having closed its end.
+    pub(crate) fn peer_has_died(&self) -> bool {
+        self.endpoint.ledger().peer_has_died() && !self.peer_is_closed()
     }
 
-    /// Whether neither the peer's end nor a fault keeps this end from going on.
+    /// Whether neither the peer's end, nor its death, nor a fault keeps this end from sending.
     #[inline(always)]
     pub(crate) fn others_are_open(&self) -> bool {
-        self.has_no_fault() && !self.peer_is_closed()
+        self.endpoint.ledger().fault.is_clear() && !self.peer_is_closed()
     }
 
     /// Whether both ends may go on.

@@ -22,7 +22,7 @@ mod free_list;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-use crate::endpoint::{Endpoint, PeerId};
+use crate::endpoint::{Endpoint, Half, PeerId};
 use crate::fault::PeerFault;
 use crate::layout::{
     At, DataSegmentHeader, DescRingHeader, FREE_LIST_END, MsgDescHot, PeerState, SegmentOffsets, ShmSessionConfig,
@@ -273,7 +273,8 @@ impl DataSegment {
             PeerId(0) => DataSegmentHeader::SLOTS_SLEEPER_A,
             PeerId(_) => DataSegmentHeader::SLOTS_SLEEPER_B,
         };
-        WaitPoint { sequence: self.word(DataSegmentHeader::SLOT_AVAILABLE), sleeper: self.word(sleeper), waiter }
+        let sequence = self.word(DataSegmentHeader::SLOT_AVAILABLE);
+        WaitPoint { sequence, sleeper: self.word(sleeper), waiter, half: Half::Sender }
     }
 
     /// Counts the slots by what their metadata says, and walks the free lists. The numbers are taken one after the other:

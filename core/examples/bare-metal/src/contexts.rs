@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use rapace_shm_core::endpoint::{Endpoint, PeerId, SleepKind};
+use rapace_shm_core::endpoint::{Endpoint, Half, PeerId, SleepKind};
 use rapace_shm_core::layout::{At, MsgDescHot};
 use rapace_shm_core::ledger::{HasLedger, Ledger, LedgerRef};
 use rapace_shm_core::link::{Loan, Receiver, RecvError, SendError, Sender};
@@ -48,7 +48,7 @@ impl Endpoint for Context {
         RUNNABLE.store(0b11, Ordering::Release);
     }
 
-    fn ring(&self, peer: PeerId) {
+    fn ring(&self, peer: PeerId, _half: Half) {
         RUNNABLE.fetch_or(1 << u32::from(peer.0 & 1), Ordering::Release);
     }
 }

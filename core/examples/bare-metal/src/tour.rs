@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 
 use rapace_shm_core::PeerFault;
 use rapace_shm_core::allocator::allocator_api2::alloc::Allocator;
-use rapace_shm_core::endpoint::{Endpoint, PeerId, Polled, SleepKind};
+use rapace_shm_core::endpoint::{Endpoint, Half, PeerId, Polled, SleepKind};
 use rapace_shm_core::layout::{
     At, DescRingHeader, FrameFlags, LayoutError, Line, MsgDescHot, SegmentHeader, SegmentOffsets, ShmSessionConfig,
     SlotMeta, SlotState, Span, calculate_segment_size,
@@ -285,7 +285,8 @@ fn slots() -> Result<(), Failed> {
     ensure(LedgerEntry::new().held_generation().is_none() && entries.ledger().held() == 0)?;
     ensure(!side.is_registered() && !side.has_heavy_barrier() && !side.heavy_barrier())?;
     side.wake(At::new(black_box(0)));
-    side.ring(PeerId(1));
+    side.ring(PeerId(1), Half::Sender);
+    ensure(!side.ledger().peer_has_died())?;
     // The peer writes rubbish over the metadata and the free list's head; B sees a fault, and its other
     // half closes.
     let offsets = SegmentOffsets::calculate(&CONFIG).map_err(failed)?;
