@@ -19,8 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn parent() -> Result<(), Box<dyn Error>> {
     let session = ShmSession::create(ShmSessionConfig::default())?;
     let mut command = Command::new(std::env::current_exe()?);
-    session.pass_to(&mut command)?;
-    let mut child = command.spawn()?;
+    let mut child = session.spawn(&mut command)?;
     let (mut tx, mut rx) = session.into_split();
     for (number, line) in (1..).zip(["short", "long enough to travel in a slot of its own"]) {
         // Up to 16 bytes ride inside the descriptor, more are copied into a slot.

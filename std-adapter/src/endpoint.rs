@@ -1,21 +1,28 @@
-//! One side of a session in this process: its mapping, its ledger, and the futex.
+//! One side of a session in this process: its mapping, its ledger, and how it sleeps and wakes.
 
 use std::fmt;
-use std::io;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use rapace_shm_core::endpoint::Endpoint;
-use rapace_shm_core::layout::At;
+use parking_lot::{Mutex, RwLock};
+use rapace_shm_core::endpoint::{Endpoint, Half, PeerId, SleepKind};
+use rapace_shm_core::layout::{At, PeerState};
 use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerIn, LedgerRef};
 use rapace_shm_core::link;
 use rapace_shm_core::region::{InRegion, Region};
 use rapace_shm_core::wake::Ticket;
 
 use crate::barrier::{Barriers, heavy_barrier};
+use crate::error::Error;
+use crate::event_source::EventSource;
 use crate::futex::{self, Woken};
 use crate::mapping::MappedRegion;
+use crate::process::{Found, Process};
 use crate::system_calls::{Counters, SystemCalls};
+use crate::watch::{Duty, Watch, Watched, watch};
+use crate::wiring::{Roused, Wiring};
 
 /// A slot on loan for a message that is being written, straight in shared memory.
 pub type Loan = link::Loan<ShmEndpoint>;
@@ -33,12 +40,42 @@ struct Shared {
     ledger: LedgerIn<Box<[LedgerEntry]>>,
     barriers: Barriers,
     counters: Counters,
+    /// The memfd behind the session, if there is one.
+    file: Option<OwnedFd>,
+    /// Which peer this is; set once the link is there.
+    place: OnceLock<link::Session>,
+    /// The doorbells and the life socket, if there are any. They change when another peer takes the place of one that is
+    /// gone; nobody sleeps on them then, but guards are dropped in other threads.
+    wiring: RwLock<Option<Arc<Wiring>>>,
+    /// Who watches the peer's process, where there is no life socket.
+    watch: Mutex<Watching>,
+}
+
+/// How far the peer of an endpoint without a life socket is being watched.
+#[derive(Debug, Default)]
+enum Watching {
+    /// Not yet: nobody is there, or it has not said which process it is.
+    #[default]
+    Not,
+    /// By the watcher.
+    By(#[allow(dead_code)] Watch),
+    /// There is nothing to watch: it is this process, or one that cannot be seen.
+    Never,
 }
 
 impl ShmEndpoint {
-    pub(crate) fn new(region: MappedRegion, slots: u32, barriers: Barriers) -> Self {
+    pub(crate) fn new(region: MappedRegion, slots: u32, barriers: Barriers, file: Option<OwnedFd>) -> Self {
         let entries = (0..slots).map(|_| LedgerEntry::new()).collect();
-        Self(Arc::new(Shared { region, ledger: LedgerIn::over(entries), barriers, counters: Counters::default() }))
+        Self(Arc::new(Shared {
+            region,
+            ledger: LedgerIn::over(entries),
+            barriers,
+            counters: Counters::default(),
+            file,
+            place: OnceLock::new(),
+            wiring: RwLock::default(),
+            watch: Mutex::default(),
+        }))
     }
 
     /// The system calls that this side has made so far.
@@ -47,10 +84,158 @@ impl ShmEndpoint {
         self.0.counters.read()
     }
 
-    /// Sleeps where the ticket says, until somebody signals or the deadline passes.
-    pub(crate) fn sleep(&self, ticket: &Ticket, deadline: Option<Instant>) -> io::Result<Woken> {
-        let word = self.region().u32(ticket.word());
-        futex::wait_counting(word, ticket.value(), deadline, || self.0.counters.waits.add_one())
+    pub(crate) fn file(&self) -> Option<&OwnedFd> {
+        self.0.file.as_ref()
+    }
+
+    /// Says which peer this is, and in the segment which process.
+    pub(crate) fn take_place(&self, place: link::Session) {
+        let place = self.0.place.get_or_init(|| place);
+        // Without a /proc the peer goes unwatched, which is all that this is for.
+        if let Ok(process) = Process::current() {
+            process.write(self.region(), place.role().words());
+        }
+    }
+
+    /// Which peer this is.
+    ///
+    /// # Panics
+    /// Never: the halves, through which this is asked, are made after the place was taken.
+    pub(crate) fn place(&self) -> &link::Session {
+        self.0.place.get().expect("set when the link was made")
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn wiring(&self) -> Option<Arc<Wiring>> {
+        self.0.wiring.read().clone()
+    }
+
+    /// Whoever sleeps from now on sleeps on these bells; only while nobody does.
+    pub(crate) fn rewire(&self, wiring: Wiring) {
+        *self.0.wiring.write() = Some(Arc::new(wiring));
+    }
+
+    /// Forgets the peer that is gone.
+    pub(crate) fn unwire(&self) {
+        *self.0.wiring.write() = None;
+        *self.0.watch.lock() = Watching::Not;
+    }
+
+    pub(crate) fn is_wired(&self) -> bool {
+        self.0.wiring.read().is_some()
+    }
+
+    /// Sleeps where the ticket says, until somebody signals, the peer is gone or the deadline (of the monotonic clock)
+    /// passes; false in the last case. Blocks the thread: for those who drive the halves' `poll_` steps themselves.
+    ///
+    /// # Errors
+    /// [`Error::Io`] as the kernel says it.
+    pub fn sleep(&self, ticket: &Ticket, deadline: Option<Instant>) -> Result<bool, Error> {
+        match (ticket.kind(), self.wiring()) {
+            (SleepKind::Doorbell, Some(wiring)) => {
+                let roused = wiring.sleep(ticket.half(), deadline, || self.0.counters.polls.add_one())?;
+                if roused == Roused::PeerDied {
+                    self.ledger().peer_died();
+                }
+                Ok(roused != Roused::TimedOut)
+            }
+            _ => {
+                self.watch_peer()?;
+                if self.ledger().peer_has_died() {
+                    return Ok(true);
+                }
+                let word = self.region().u32(ticket.word());
+                let woken = futex::wait_counting(word, ticket.value(), deadline, || self.0.counters.waits.add_one())
+                    .map_err(Error::io("cannot wait on the segment's futex"))?;
+                Ok(woken != Woken::TimedOut)
+            }
+        }
+    }
+
+    pub(crate) fn event_source(&self, half: Half) -> Result<EventSource, Error> {
+        EventSource::new(&*self.wiring().ok_or(Error::NoDoorbell)?, half)
+    }
+
+    /// Silences a half's bell, and notes the peer's death.
+    pub(crate) fn drain(&self, half: Half) {
+        if let Some(wiring) = self.wiring() {
+            wiring.own.of(half).drain();
+            self.look_for_death();
+        }
+    }
+
+    /// Looks whether the peer is gone, for whoever has not slept for long.
+    pub(crate) fn look_for_death(&self) {
+        let gone = match self.wiring() {
+            Some(wiring) if wiring.life.is_some() => wiring.peer_is_gone(),
+            // The watcher says it by itself.
+            _ => self.watch_peer().is_err(),
+        };
+        if gone {
+            self.ledger().peer_died();
+        }
+    }
+
+    /// Whether the peer is known to be there no more: it is dead, or it has left.
+    pub(crate) fn peer_is_gone(&self) -> bool {
+        self.look_for_death();
+        self.ledger().peer_has_died() || self.peer_state() != Some(PeerState::Attached)
+    }
+
+    /// What the segment says of the peer, if it is something.
+    pub(crate) fn peer_state(&self) -> Option<PeerState> {
+        PeerState::from_u32(self.region().u32(self.place().role().peer().words().state).load(Ordering::Acquire))
+    }
+
+    /// Has the peer's process watched, once there is one to watch. A futex cannot see it end.
+    fn watch_peer(&self) -> Result<(), Error> {
+        let mut watching = self.0.watch.lock();
+        if !matches!(*watching, Watching::Not) {
+            return Ok(());
+        }
+        let words = self.place().role().peer().words();
+        let whom = || {
+            let whom: Weak<Shared> = Arc::downgrade(&self.0);
+            whom as Weak<dyn Watched>
+        };
+        if self.peer_state() == Some(PeerState::Unknown) {
+            if self.region().u64(words.last_seen).load(Ordering::Relaxed) != 0 {
+                *watching = Watching::By(watch(Duty::Heartbeat, whom())?);
+            }
+            return Ok(());
+        }
+        let Some(process) = Process::read(self.region(), words) else { return Ok(()) };
+        *watching = match process.find() {
+            Found::Running(descriptor) => Watching::By(watch(Duty::Death(descriptor), whom())?),
+            Found::Gone => {
+                self.ledger().peer_died();
+                Watching::Never
+            }
+            Found::Myself | Found::OutOfSight => Watching::Never,
+        };
+        Ok(())
+    }
+}
+
+impl Watched for Shared {
+    fn peer_died(&self) {
+        self.ledger.ledger().peer_died();
+        let Some(place) = self.place.get() else { return };
+        for point in place.own_points() {
+            let word = self.region.u32(point.sequence);
+            // It can only fail for an address that is not mapped.
+            let _ = futex::signal(word);
+        }
+    }
+
+    fn beat(&self, nanoseconds_since_1970: u64) {
+        let Some(place) = self.place.get() else { return };
+        let words = place.role().words();
+        self.region.u64(words.last_seen).store(nanoseconds_since_1970, Ordering::Release);
+        self.region.u64(words.epoch).fetch_add(1, Ordering::Release);
     }
 }
 
@@ -70,10 +255,21 @@ impl HasLedger for ShmEndpoint {
 }
 
 impl Endpoint for ShmEndpoint {
+    fn sleep_kind(&self) -> SleepKind {
+        if self.is_wired() { SleepKind::Doorbell } else { SleepKind::Word }
+    }
+
     fn wake(&self, word: At<u32>) {
         self.0.counters.wakes.add_one();
         // It can only fail for an address that is not mapped.
         let _ = futex::wake(self.region().u32(word), u32::MAX);
+    }
+
+    fn ring(&self, peer: PeerId, half: Half) {
+        let Some(wiring) = self.wiring() else { return };
+        self.0.counters.rings.add_one();
+        let bells = if peer == self.place().role().id() { &wiring.own } else { &wiring.peer };
+        bells.of(half).ring();
     }
 
     #[inline]
@@ -99,6 +295,7 @@ impl fmt::Debug for ShmEndpoint {
             .field("region", &self.0.region)
             .field("held", &self.ledger().held())
             .field("barriers", &self.0.barriers)
+            .field("wiring", &self.wiring())
             .field("system_calls", &self.system_calls())
             .finish()
     }

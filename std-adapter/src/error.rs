@@ -36,6 +36,29 @@ pub enum Error {
     /// The loan belongs to another session.
     #[error("the loan was made by another session; send it there")]
     ForeignLoan,
+    /// The peer's process is gone; everything that it had published has been received.
+    #[error("peer's process is gone; reset the session for another peer, or drop it")]
+    PeerDied,
+    /// The peer is there, so nobody can take its place.
+    #[error("peer is still there; only one that is gone can be replaced")]
+    PeerAlive,
+    /// This side of the session has no doorbell.
+    #[error(
+        "this side of the session sleeps on a futex, which an event loop cannot watch; meet through ShmListener, \
+        or ask for doorbells"
+    )]
+    NoDoorbell,
+    /// Something is at the path that must not be replaced.
+    #[error("{what} is at {}; remove it, or choose another path", path.display())]
+    PathTaken {
+        /// The path.
+        path: std::path::PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
+    /// A session could not be agreed on.
+    #[error("handshake failed: {0}")]
+    Handshake(#[from] HandshakeError),
     /// The peer broke the protocol; this endpoint is closed.
     #[error("peer broke the protocol: {0}")]
     PeerFault(PeerFault),
@@ -61,7 +84,7 @@ pub enum Error {
         seals: u32,
     },
     /// No session was passed to this process.
-    #[error("no session was passed to this process: {variable} is {seen}; start it with ShmSession::pass_to")]
+    #[error("no session was passed to this process: {variable} is {seen}; start it with ShmSession::spawn")]
     NotInherited {
         /// The environment variable that carries it.
         variable: &'static str,
@@ -78,6 +101,122 @@ pub enum Error {
     },
 }
 
+/// Why two processes could not agree on a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The other end does not speak this handshake.
+    #[error("other end is no rapace-shm peer: it says {seen:02x?}; connect to a ShmListener")]
+    NotRapace {
+        /// The first bytes that it sent.
+        seen: [u8; 8],
+    },
+    /// The other end is no such socket.
+    #[error("nobody speaks the handshake there ({0}); bind a ShmListener to that path first")]
+    NobodyThere(std::io::ErrorKind),
+    /// Another version of the handshake.
+    #[error(
+        "other end speaks version {seen} of the handshake, this one {expected}; use the same release on both sides"
+    )]
+    Version {
+        /// Its version.
+        seen: u32,
+        /// This side's.
+        expected: u32,
+    },
+    /// Another major version of the segment's bytes.
+    #[error("other end speaks layout version {}.{}, this one {}.x; use the same major version on both sides",
+        seen >> 16, seen & 0xffff, expected >> 16)]
+    Layout {
+        /// Its version.
+        seen: u32,
+        /// This side's.
+        expected: u32,
+    },
+    /// The other end lacks something.
+    #[error("other end has the capabilities {seen:#x}, but {required:#x} is required")]
+    Capabilities {
+        /// What it can do.
+        seen: u32,
+        /// What it must be able to do.
+        required: u32,
+    },
+    /// A message that was not due.
+    #[error("message of kind {seen} came where {expected} was due")]
+    OutOfTurn {
+        /// The kind seen.
+        seen: u32,
+        /// The kind that was due.
+        expected: u32,
+    },
+    /// A message of another length.
+    #[error("message of {seen} bytes, expected {expected}")]
+    Length {
+        /// Its length in bytes.
+        seen: usize,
+        /// The length of every message in bytes.
+        expected: usize,
+    },
+    /// A welcome without what belongs to it.
+    #[error("welcome came with {seen} descriptors, expected {expected}")]
+    Descriptors {
+        /// How many came.
+        seen: usize,
+        /// How many belong to it.
+        expected: usize,
+    },
+    /// The other end is a process that may not.
+    #[error(
+        "other end is process {pid} of user {uid}, which is not admitted; by default it must be this process's user"
+    )]
+    NotAdmitted {
+        /// Its process id when it connected.
+        pid: u32,
+        /// Its user when it connected.
+        uid: u32,
+    },
+    /// The other end refused.
+    #[error("other end refused ({}); its own error says more", Self::why(*reason))]
+    Refused {
+        /// The reason that it gave.
+        reason: u32,
+    },
+    /// The other end closed the connection in the middle.
+    #[error("other end hung up during the handshake; it may have died, or found this side wanting")]
+    HungUp,
+    /// The other end said nothing for too long.
+    #[error("handshake took longer than its time-out; is the other end alive, and a ShmListener?")]
+    Timeout,
+}
+
+impl HandshakeError {
+    /// The reason "something else" in a refusal.
+    pub(crate) const UNKNOWN: u32 = 0;
+
+    /// As a refusal gives it.
+    pub(crate) const fn code(&self) -> u32 {
+        match self {
+            Self::Version { .. } => 1,
+            Self::Layout { .. } => 2,
+            Self::Capabilities { .. } => 3,
+            Self::NotAdmitted { .. } => 4,
+            Self::Timeout => 5,
+            _ => Self::UNKNOWN,
+        }
+    }
+
+    const fn why(reason: u32) -> &'static str {
+        match reason {
+            1 => "another version of the handshake",
+            2 => "another version of the layout",
+            3 => "a capability is missing",
+            4 => "this process is not admitted",
+            5 => "it took too long",
+            _ => "for a reason that it did not say",
+        }
+    }
+}
+
 impl Error {
     /// For `map_err` behind a system call.
     pub(crate) fn io<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
@@ -92,6 +231,7 @@ impl From<SendError> for Error {
             SendError::TooLarge { len, max } => Self::TooLarge { len, max },
             SendError::ForeignLoan => Self::ForeignLoan,
             SendError::PeerFault(fault) => Self::PeerFault(fault),
+            SendError::PeerDied => Self::PeerDied,
             _ => Self::Closed,
         }
     }
@@ -101,6 +241,7 @@ impl From<RecvError> for Error {
     fn from(error: RecvError) -> Self {
         match error {
             RecvError::PeerFault(fault) => Self::PeerFault(fault),
+            RecvError::PeerDied => Self::PeerDied,
             _ => Self::Closed,
         }
     }
@@ -127,7 +268,11 @@ impl From<Error> for io::Error {
         let kind = match &error {
             Error::Full | Error::Empty => io::ErrorKind::WouldBlock,
             Error::Closed => io::ErrorKind::BrokenPipe,
-            Error::Timeout => io::ErrorKind::TimedOut,
+            Error::PeerDied => io::ErrorKind::ConnectionReset,
+            Error::Timeout | Error::Handshake(HandshakeError::Timeout) => io::ErrorKind::TimedOut,
+            Error::Handshake(HandshakeError::NobodyThere(kind)) => *kind,
+            Error::Handshake(HandshakeError::NotAdmitted { .. }) => io::ErrorKind::PermissionDenied,
+            Error::Handshake(_) => io::ErrorKind::ConnectionAborted,
             Error::TooLarge { .. } | Error::ForeignLoan => io::ErrorKind::InvalidInput,
             Error::PeerFault(_) | Error::Incompatible(_) => io::ErrorKind::InvalidData,
             Error::Io { source, .. } => source.kind(),

@@ -1,4 +1,8 @@
-//! Passing a session's memfd to a child process, and only to that one.
+//! Passing a session to a child process, and only to that one.
+//!
+//! What the child inherits is one descriptor: its end of the life socket, with the welcome of the
+//! [handshake](crate::handshake) already in it, and in that the memfd and the doorbells. An environment variable says
+//! which descriptor it is.
 
 #![allow(unsafe_code)]
 
@@ -6,9 +10,10 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 
 use crate::error::Error;
 
@@ -18,17 +23,31 @@ const VARIABLE: &str = "RAPACE_SHM_FD";
 /// Below are the standard streams; a duplicate never lands on one.
 const FIRST_FREE: RawFd = 3;
 
-/// Duplicates the descriptor for the child that `command` starts. The duplicate is closed on exec in this process; only
-/// between fork and exec, in that child, the mark is taken off.
-pub(crate) fn pass(file: BorrowedFd<'_>, command: &mut Command) -> Result<(), Error> {
-    let duplicate =
-        fcntl_dupfd_cloexec(file, FIRST_FREE).map_err(Error::io("cannot duplicate the session's descriptor"))?;
+/// A session on its way to the child that a command is about to start: to be kept until that is done, and then dropped.
+///
+/// As long as it is there, this process holds the child's end too, and would not hear of the child's death. Once it is
+/// dropped, the command cannot start another child.
+#[must_use = "drop it once the child is started, not before"]
+#[derive(Debug)]
+pub struct Passing(#[allow(dead_code)] Arc<OwnedFd>);
+
+/// Makes the child that `command` starts inherit a duplicate of a descriptor. The duplicate is closed on exec in this
+/// process; only between fork and exec, in that child, the mark is taken off.
+pub(crate) fn pass(descriptor: BorrowedFd<'_>, command: &mut Command) -> Result<Passing, Error> {
+    let duplicate = fcntl_dupfd_cloexec(descriptor, FIRST_FREE)
+        .map_err(Error::io("cannot duplicate the descriptor that the child is to inherit"))?;
     command.env(VARIABLE, duplicate.as_raw_fd().to_string());
-    let inherit = move || fcntl_setfd(&duplicate, FdFlags::empty()).map_err(io::Error::from);
-    // SAFETY: the closure runs between fork and exec and makes one async-signal-safe system call; it neither
-    // allocates nor takes a lock.
+    let passing = Arc::new(duplicate);
+    let duplicate = Arc::downgrade(&passing);
+    let inherit = move || match duplicate.upgrade() {
+        Some(duplicate) => fcntl_setfd(&*duplicate, FdFlags::empty()).map_err(io::Error::from),
+        // Another child of the same command, after the session was passed.
+        None => Err(Errno::BADF.into()),
+    };
+    // SAFETY: the closure runs between fork and exec; it counts a reference and makes one async-signal-safe system call,
+    // and neither allocates nor takes a lock.
     unsafe { command.pre_exec(inherit) };
-    Ok(())
+    Ok(Passing(passing))
 }
 
 /// The descriptor that the parent passed; the first caller's.
@@ -51,7 +70,8 @@ pub(crate) fn take() -> Result<OwnedFd, Error> {
     }
     // SAFETY: the parent made this descriptor for us and told us its number; nobody else in this process knows it, and
     // `TAKEN` lets one caller have it.
-    let file = unsafe { OwnedFd::from_raw_fd(number) };
-    fcntl_setfd(&file, FdFlags::CLOEXEC).map_err(Error::io("cannot keep the session from being inherited further"))?;
-    Ok(file)
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl_setfd(&descriptor, FdFlags::CLOEXEC)
+        .map_err(Error::io("cannot keep the session from being inherited further"))?;
+    Ok(descriptor)
 }

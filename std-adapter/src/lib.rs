@@ -38,26 +38,39 @@
 //! # Forking
 //!
 //! Mappings are not inherited by `fork`: a forked child that touches one is killed by SIGSEGV. Hand a session to a
-//! child process with [`ShmSession::pass_to`] and let it call [`ShmSession::inherited`].
+//! child process with [`ShmSession::spawn`] and let it call [`ShmSession::inherited`].
 
 #![deny(unsafe_code)]
 #![cfg(target_os = "linux")]
 
 mod barrier;
+mod doorbell;
 mod endpoint;
 mod error;
+mod event_source;
 pub mod futex;
+mod handshake;
 mod inherit;
+mod listener;
 mod mapping;
+mod poll;
+mod process;
 mod receiver;
 mod sender;
 mod session;
+mod socket;
 mod spin;
 mod system_calls;
 mod wait;
+mod watch;
+mod wiring;
 
+pub use doorbell::{Doorbell, close_peer_fd};
 pub use endpoint::{Loan, Message, Payload, ShmEndpoint};
-pub use error::{Error, Unsent};
+pub use error::{Error, HandshakeError, Unsent};
+pub use event_source::EventSource;
+pub use inherit::Passing;
+pub use listener::{PeerCredentials, ShmListener};
 pub use mapping::{MAX_BYTES_VARIABLE, Mapping};
 pub use rapace_shm_core as core;
 pub use rapace_shm_core::PeerFault;

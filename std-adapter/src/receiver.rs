@@ -2,11 +2,14 @@
 
 use std::time::Instant;
 
+use rapace_shm_core::endpoint::Half;
 use rapace_shm_core::link;
+use rapace_shm_core::wake::Step;
 
 use crate::endpoint::{Message, ShmEndpoint};
 use crate::error::Error;
-use crate::spin::Spin;
+use crate::event_source::EventSource;
+use crate::spin::{NOW_AND_THEN, Spin};
 use crate::system_calls::SystemCalls;
 use crate::wait::{Waits, until_ready};
 
@@ -18,6 +21,8 @@ use crate::wait::{Waits, until_ready};
 pub struct Receiver {
     link: link::Receiver<ShmEndpoint>,
     spin: Spin,
+    /// How often [`try_recv`](Self::try_recv) found nothing.
+    empty_looks: u32,
 }
 
 impl Waits for link::Receiver<ShmEndpoint> {
@@ -32,7 +37,17 @@ impl Waits for link::Receiver<ShmEndpoint> {
 
 impl Receiver {
     pub(crate) fn new(link: link::Receiver<ShmEndpoint>, spin: Spin) -> Self {
-        Self { link, spin }
+        Self { link, spin, empty_looks: 0 }
+    }
+
+    pub(crate) fn link(&mut self) -> &mut link::Receiver<ShmEndpoint> {
+        &mut self.link
+    }
+
+    /// This side's environment.
+    #[must_use]
+    pub fn endpoint(&self) -> &ShmEndpoint {
+        self.link.endpoint()
     }
 
     /// How long later calls look before they sleep.
@@ -72,6 +87,11 @@ impl Receiver {
 
     #[inline(never)]
     fn why_nothing(&mut self) -> Error {
+        self.empty_looks = self.empty_looks.wrapping_add(1);
+        if self.empty_looks.is_multiple_of(NOW_AND_THEN) {
+            // Whoever only ever tries never sleeps, and would not hear of the peer's death.
+            self.endpoint().look_for_death();
+        }
         self.link.is_ready().map_or_else(Error::from, |_| Error::Empty)
     }
 
@@ -108,6 +128,63 @@ impl Receiver {
             },
             |link| Ok(link.poll_ready()?),
         )
+    }
+
+    /// The receive step of [core](crate::core), for adapters: a message, or what to sleep on. The endpoint is then marked as
+    /// asleep; [`disarm`](Self::disarm) takes that back.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn poll_recv(&mut self) -> Result<Step<Message>, Error> {
+        Ok(self.link.poll_recv()?)
+    }
+
+    /// Says that this half sleeps, unless a message is there: false means "receive, do not wait".
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn arm(&mut self) -> Result<bool, Error> {
+        Ok(matches!(self.link.poll_ready()?, Step::Sleep(_)))
+    }
+
+    /// Says that this half will not sleep after all.
+    pub fn disarm(&mut self) {
+        self.link.disarm();
+    }
+
+    /// What a foreign event loop watches; [`arm`](Self::arm) it before each wait, [`drain`](Self::drain) it after.
+    ///
+    /// ```
+    /// use rapace_shm::{Error, MsgDescHot, SessionOptions, ShmSessionConfig};
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// let (mut a, b) = SessionOptions::new().doorbells(true).pair(ShmSessionConfig::default())?;
+    /// let (_to_a, mut rx) = b.into_split();
+    /// let source = rx.event_source()?;
+    /// a.split().0.send(&MsgDescHot::data(1), b"ping")?;
+    /// let message = loop {
+    ///     match rx.try_recv() {
+    ///         Err(Error::Empty) => {}
+    ///         received => break received?,
+    ///     }
+    ///     if rx.arm()? {
+    ///         poll(&mut [PollFd::new(&source, PollFlags::IN)], None)?;
+    ///         rx.drain();
+    ///     }
+    /// };
+    /// assert_eq!(message.payload(), b"ping");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoDoorbell`] if this side sleeps on a futex, [`Error::Io`] if there are too many open files.
+    pub fn event_source(&self) -> Result<EventSource, Error> {
+        self.endpoint().event_source(Half::Receiver)
+    }
+
+    /// Silences the [event source](Self::event_source), and notes the peer's death if that is what it told of.
+    pub fn drain(&mut self) {
+        self.endpoint().drain(Half::Receiver);
     }
 
     /// Messages until the peer closes; waits for each.

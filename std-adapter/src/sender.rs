@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use rapace_shm_core::endpoint::Half;
 use rapace_shm_core::layout::MsgDescHot;
 use rapace_shm_core::link::{self, SendError};
 use rapace_shm_core::slots::DataSegment;
+use rapace_shm_core::wake::Step;
 
 use crate::endpoint::{Loan, ShmEndpoint};
 use crate::error::{Error, Unsent};
+use crate::event_source::EventSource;
 use crate::spin::Spin;
 use crate::system_calls::SystemCalls;
 use crate::wait::{Waits, until_ready};
@@ -47,6 +50,12 @@ impl Sender {
 
     pub(crate) fn link(&mut self) -> &mut link::Sender<ShmEndpoint> {
         &mut self.link
+    }
+
+    /// This side's environment.
+    #[must_use]
+    pub fn endpoint(&self) -> &ShmEndpoint {
+        self.link.endpoint()
     }
 
     /// The largest message in bytes.
@@ -242,6 +251,63 @@ impl Sender {
             |link| Ok(link.poll_send_loan(descriptor, &mut slot.borrow_mut())?),
         );
         sent.map_err(|error| Unsent { error, loan: slot.into_inner() })
+    }
+
+    /// The send step of [core](crate::core), for adapters: `Ready` if the message was sent, or what to sleep on. The endpoint
+    /// is then marked as asleep; [`disarm`](Self::disarm) takes that back.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn poll_send(&mut self, descriptor: &MsgDescHot, payload: &[u8]) -> Result<Step<()>, Error> {
+        Ok(self.link.poll_send(descriptor, payload)?)
+    }
+
+    /// As [`poll_send`](Self::poll_send), for a slot.
+    ///
+    /// # Errors
+    /// As [`loan`](Self::loan).
+    pub fn poll_loan(&mut self, len: usize) -> Result<Step<Loan>, Error> {
+        Ok(self.link.poll_loan(len)?)
+    }
+
+    /// As [`poll_send`](Self::poll_send), for a loan, which is `None` once it is sent.
+    ///
+    /// # Errors
+    /// As [`send_loan`](Self::send_loan); the loan stays.
+    pub fn poll_send_loan(&mut self, descriptor: &MsgDescHot, loan: &mut Option<Loan>) -> Result<Step<()>, Error> {
+        Ok(self.link.poll_send_loan(descriptor, loan)?)
+    }
+
+    /// Puts a message into the ring that the peer does not see before [`flush`](Self::flush), if there is room.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send); if it is [`Error::Full`] of messages that were never flushed, flush.
+    pub fn feed(&mut self, descriptor: &MsgDescHot, payload: &[u8]) -> Result<(), Error> {
+        Ok(self.link.feed(descriptor, payload)?)
+    }
+
+    /// Makes everything that was fed visible to the peer, and wakes it if it sleeps.
+    pub fn flush(&mut self) {
+        self.link.flush();
+    }
+
+    /// Says that this half will not sleep after all.
+    pub fn disarm(&mut self) {
+        self.link.disarm();
+    }
+
+    /// What a foreign event loop watches while one of the `poll_` steps said to sleep; [`drain`](Self::drain) it after
+    /// each wait.
+    ///
+    /// # Errors
+    /// [`Error::NoDoorbell`] if this side sleeps on a futex, [`Error::Io`] if there are too many open files.
+    pub fn event_source(&self) -> Result<EventSource, Error> {
+        self.endpoint().event_source(Half::Sender)
+    }
+
+    /// Silences the [event source](Self::event_source), and notes the peer's death if that is what it told of.
+    pub fn drain(&mut self) {
+        self.endpoint().drain(Half::Sender);
     }
 
     /// Says that nothing more will come: the peer receives what was sent, then sees the end. Does not block; dropping

@@ -16,6 +16,9 @@ pub struct Spin {
 /// is usually over by then.
 const DEFAULT_LIMIT: u32 = 6000;
 
+/// Tries between two looks at something slow: hundreds of microseconds, which the default limit never reaches.
+pub(crate) const NOW_AND_THEN: u32 = 32_768;
+
 impl Spin {
     /// At most `limit` tries; 0 sleeps at once.
     #[must_use]
@@ -29,13 +32,22 @@ impl Spin {
         Self::tries(0)
     }
 
-    /// Calls `attempt` until it gives something, for at most the current budget.
+    /// Calls `attempt` until it gives something, for at most the current budget; and `now_and_then`, for what is too slow
+    /// to do at each try.
     #[inline]
-    pub(crate) fn until<T>(&mut self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
-        for _ in 0..self.budget {
-            if let Some(value) = attempt() {
+    pub(crate) fn until<H, T>(
+        &mut self,
+        half: &mut H,
+        mut attempt: impl FnMut(&mut H) -> Option<T>,
+        mut now_and_then: impl FnMut(&mut H),
+    ) -> Option<T> {
+        for number in 1..=self.budget {
+            if let Some(value) = attempt(half) {
                 self.budget = self.limit;
                 return Some(value);
+            }
+            if number.is_multiple_of(NOW_AND_THEN) {
+                now_and_then(half);
             }
             std::hint::spin_loop();
         }
@@ -61,10 +73,14 @@ mod tests {
         let mut spin = Spin::tries(64);
         let mut tries = |succeed: bool| {
             let mut count = 0;
-            spin.until(|| {
-                count += 1;
-                succeed.then_some(())
-            });
+            spin.until(
+                &mut count,
+                |count| {
+                    *count += 1;
+                    succeed.then_some(())
+                },
+                |_| {},
+            );
             count
         };
         assert_eq!([tries(false), tries(false), tries(false), tries(false)], [64, 32, 16, 8]);
@@ -73,7 +89,14 @@ mod tests {
     }
 
     #[test]
+    fn who_spins_for_long_looks_at_the_slow_thing_now_and_then() {
+        let mut looks = 0;
+        assert_eq!(Spin::tries(4 * NOW_AND_THEN).until(&mut looks, |_| None::<()>, |looks| *looks += 1), None);
+        assert_eq!(looks, 4);
+    }
+
+    #[test]
     fn zero_never_tries() {
-        assert_eq!(Spin::none().until(|| Some(())), None);
+        assert_eq!(Spin::none().until(&mut (), |()| Some(()), |()| {}), None);
     }
 }

@@ -12,13 +12,17 @@ pub struct SystemCalls {
     pub wakes: u64,
     /// `membarrier(2)`, before a sleep.
     pub barriers: u64,
+    /// `poll(2)`, `read(2)` and `recv(2)`, to sleep on a doorbell.
+    pub polls: u64,
+    /// `write(2)`, to ring the peer's doorbell.
+    pub rings: u64,
 }
 
 impl SystemCalls {
     /// All of them.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.waits + self.wakes + self.barriers
+        self.waits + self.wakes + self.barriers + self.polls + self.rings
     }
 }
 
@@ -28,6 +32,8 @@ pub(crate) struct Counters {
     pub(crate) waits: Counter,
     pub(crate) wakes: Counter,
     pub(crate) barriers: Counter,
+    pub(crate) polls: Counter,
+    pub(crate) rings: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +51,12 @@ impl Counter {
 
 impl Counters {
     pub(crate) fn read(&self) -> SystemCalls {
-        SystemCalls { waits: self.waits.get(), wakes: self.wakes.get(), barriers: self.barriers.get() }
+        SystemCalls {
+            waits: self.waits.get(),
+            wakes: self.wakes.get(),
+            barriers: self.barriers.get(),
+            polls: self.polls.get(),
+            rings: self.rings.get(),
+        }
     }
 }

@@ -6,7 +6,6 @@ use rapace_shm_core::wake::Step;
 
 use crate::endpoint::ShmEndpoint;
 use crate::error::Error;
-use crate::futex::Woken;
 use crate::spin::Spin;
 
 /// A half of a link that can try, and that can say what to sleep on.
@@ -28,14 +27,13 @@ pub(crate) fn until_ready<H: Waits, T>(
     mut step: impl FnMut(&mut H) -> Result<Step<T>, Error>,
 ) -> Result<T, Error> {
     loop {
-        if let Some(done) = spin.until(|| attempt(half)) {
+        if let Some(done) = spin.until(half, &mut attempt, |half| half.endpoint().look_for_death()) {
             return done;
         }
         match step(half)? {
             Step::Ready(value) => return Ok(value),
             Step::Sleep(ticket) => {
-                let woken = half.endpoint().sleep(&ticket, deadline);
-                if woken.map_err(Error::io("cannot wait on the segment's futex"))? == Woken::TimedOut {
+                if !half.endpoint().sleep(&ticket, deadline)? {
                     half.disarm();
                     // What arrived at the last moment still counts.
                     return attempt(half).unwrap_or(Err(Error::Timeout));

@@ -65,7 +65,7 @@ fn run(session: ShmSession, is_a: bool) -> ShmSession {
     peer.0
 }
 
-fn assert_nothing_leaked(mut session: ShmSession) {
+fn assert_nothing_leaked(session: ShmSession) {
     let slots = session.status().slots;
     assert_eq!((slots.free, slots.free_list_len), (slots.total, slots.total), "{slots}");
 }
@@ -102,8 +102,7 @@ fn two_processes_understand_each_other() {
         let session = ShmSession::create(config).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "child_of_two_processes", "--nocapture"]).env("RAPACE_SHM_TEST_CHILD", "1");
-        session.pass_to(&mut command).unwrap();
-        let mut child = command.spawn().unwrap();
+        let mut child = session.spawn(&mut command).unwrap();
         assert_nothing_leaked(run(session, true));
         assert!(child.wait().unwrap().success());
     }

@@ -168,6 +168,20 @@ pub enum PeerState {
     Vacant = 3,
 }
 
+impl PeerState {
+    /// The state with this number, if it is one.
+    #[must_use]
+    pub const fn from_u32(value: u32) -> Option<Self> {
+        match value {
+            0 => Some(Self::Unknown),
+            1 => Some(Self::Attached),
+            2 => Some(Self::Left),
+            3 => Some(Self::Vacant),
+            _ => None,
+        }
+    }
+}
+
 /// The shape of a session. Both peers must agree on it; an attaching peer reads it from the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShmSessionConfig {

@@ -308,6 +308,13 @@ impl Session {
         sent != 0 || received != 0
     }
 
+    /// Every point at which this peer waits: for data, for space, for a slot.
+    #[must_use]
+    pub fn own_points(&self) -> [WaitPoint; 3] {
+        let own = self.role;
+        [self.data_point(own.peer()), self.space_point(own), self.slab().point_of(own.id())]
+    }
+
     /// Where the other peer waits for data that this one sends.
     fn data_point(&self, sender: PeerRole) -> WaitPoint {
         let sequence = match sender {
@@ -492,11 +499,7 @@ impl<E: Endpoint> Link<E> {
         session.check_copies(endpoint.region())?;
         session.role = take_side(endpoint.region(), &session)?;
         endpoint.ledger().fault.clear();
-        let link = session.link(endpoint);
-        // The other one may sleep since before there was anybody.
-        link.sender.greet();
-        link.receiver.greet();
-        Ok(link)
+        Ok(session.link(endpoint))
     }
 
     /// As [`attach`](Self::attach), if the segment has exactly this shape.
@@ -509,6 +512,12 @@ impl<E: Endpoint> Link<E> {
             return Err(LayoutError::ConfigMismatch { expected, found }.into());
         }
         Self::attach(endpoint)
+    }
+
+    /// Wakes the peer if it sleeps: it may do so since before there was anybody, and want to know who came.
+    pub fn greet(&self) {
+        self.sender.greet();
+        self.receiver.greet();
     }
 
     /// Which peer this is, and the shape.

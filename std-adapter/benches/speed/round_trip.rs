@@ -47,8 +47,8 @@ impl Echo {
         let session = SessionOptions::new().spin(Spin::tries(spin)).create(config).expect("session");
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.env(SECOND_PROCESS, spin.to_string());
-        session.pass_to(&mut command).expect("passed");
-        Self { session, child: command.spawn().expect("started") }
+        let child = session.spawn(&mut command).expect("started");
+        Self { session, child }
     }
 
     fn round_trips(&mut self, plan: &Plan, len: usize) -> f64 {

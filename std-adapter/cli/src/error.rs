@@ -9,8 +9,6 @@ use std::process::ExitStatus;
 pub enum Error {
     #[error("cannot read {}: {source}; name a file that this user can read", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("cannot start a second process: {0}")]
-    Start(io::Error),
     #[error("the second process ended early ({0})")]
     Ended(ExitStatus),
     #[error("the second process has been silent for {0} s; it was killed")]

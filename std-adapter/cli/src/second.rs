@@ -32,8 +32,7 @@ impl Second {
         // The running program, even if its file was replaced or deleted meanwhile.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("rapace-shm").arg("second").arg("--first").arg(std::process::id().to_string());
-        session.pass_to(&mut command)?;
-        let child = command.spawn().map_err(Error::Start)?;
+        let child = session.spawn(&mut command)?;
         Ok(Self { session, child, deadline: Instant::now() + LOOK })
     }
 
@@ -136,7 +135,7 @@ impl Second {
     #[inline]
     fn done<T>(&mut self, result: Result<T, rapace_shm::Error>) -> Result<T, Error> {
         match result {
-            Err(rapace_shm::Error::Closed) => Err(Error::Ended(self.wait()?)),
+            Err(rapace_shm::Error::Closed | rapace_shm::Error::PeerDied) => Err(Error::Ended(self.wait()?)),
             done => Ok(done?),
         }
     }

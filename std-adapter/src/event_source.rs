@@ -1,0 +1,52 @@
+//! One descriptor for a foreign event loop: the half's doorbell and the life socket, in one epoll set.
+//!
+//! Readable does not mean that there is a message, and silent does not mean that there is none: a descriptor without the
+//! rule for arming it loses wake-ups. The rule:
+//!
+//! ```text
+//!   loop {
+//!       receive with try_recv until it says Empty
+//!       arm: says "go on" if something came meanwhile            else
+//!       wait until the event source is readable
+//!       drain
+//!   }
+//! ```
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rapace_shm_core::endpoint::Half;
+use rustix::event::epoll;
+
+use crate::error::Error;
+use crate::wiring::Wiring;
+
+/// What an event loop watches for one half of a session: readable (level-triggered) when the half's doorbell was rung, or
+/// the peer is gone. Made by [`Receiver::event_source`](crate::Receiver::event_source) and
+/// [`Sender::event_source`](crate::Sender::event_source); of a session that gets another peer, it is to be made anew.
+#[derive(Debug)]
+pub struct EventSource(OwnedFd);
+
+impl EventSource {
+    pub(crate) fn new(wiring: &Wiring, half: Half) -> Result<Self, Error> {
+        let set = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::io("cannot create an epoll set"))?;
+        let bell = Some(wiring.own.of(half).as_fd());
+        for descriptor in bell.into_iter().chain(wiring.life.as_ref().map(AsFd::as_fd)) {
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+            epoll::add(&set, descriptor, epoll::EventData::new_u64(0), flags)
+                .map_err(Error::io("cannot watch the doorbell"))?;
+        }
+        Ok(Self(set))
+    }
+}
+
+impl AsFd for EventSource {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<EventSource> for OwnedFd {
+    fn from(source: EventSource) -> Self {
+        source.0
+    }
+}

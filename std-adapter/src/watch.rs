@@ -1,0 +1,157 @@
+//! The watcher: one thread per process, started when it is first needed, that sees what a futex cannot.
+//!
+//! Peers that met by a path have no life socket. Whoever of them goes to sleep has the other one's process watched: the
+//! thread sleeps in `poll(2)` on the processes' descriptors and, when one ends, says so to the endpoints concerned and
+//! wakes them. Between our own peers it never wakes up for anything else.
+//!
+//! Beside a version 1.0 peer it has a second duty: once a second it writes this endpoint's heartbeat, by which such a
+//! peer tells the living from the dead. That peer itself cannot be watched: it does not say which process it is, and a
+//! heartbeat that is late proves nothing.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags};
+
+use crate::doorbell::Bell;
+use crate::error::Error;
+use crate::poll::poll_until;
+
+/// How often a heartbeat is written. A version 1.0 peer takes three seconds of silence for death.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What the watcher does for an endpoint. It is called from the watcher's thread and must not block.
+pub(crate) trait Watched: Send + Sync {
+    /// The process has ended.
+    fn peer_died(&self);
+    /// It is time to say that this endpoint lives.
+    fn beat(&self, nanoseconds_since_1970: u64);
+}
+
+/// What is to be watched.
+pub(crate) enum Duty {
+    /// A process, by its descriptor.
+    Death(OwnedFd),
+    /// Nothing: write heartbeats.
+    Heartbeat,
+}
+
+/// The end of the watch, when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    watcher: &'static Watcher,
+    number: u64,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.watcher.list.lock().entries.retain(|entry| entry.number != self.number);
+        self.watcher.changed.ring();
+    }
+}
+
+#[derive(Clone)]
+struct Entry {
+    number: u64,
+    duty: Arc<Duty>,
+    whom: Weak<dyn Watched>,
+}
+
+#[derive(Default)]
+struct List {
+    entries: Vec<Entry>,
+    next_number: u64,
+}
+
+struct Watcher {
+    list: Mutex<List>,
+    /// Rung when the list has changed.
+    changed: Bell,
+}
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watcher").field("entries", &self.list.lock().entries.len()).finish_non_exhaustive()
+    }
+}
+
+/// Watches for `whom` until the answer is dropped, which `whom` may keep.
+pub(crate) fn watch(duty: Duty, whom: Weak<dyn Watched>) -> Result<Watch, Error> {
+    let watcher = Watcher::of_process()?;
+    let number = {
+        let mut list = watcher.list.lock();
+        list.next_number += 1;
+        let number = list.next_number;
+        list.entries.push(Entry { number, duty: Arc::new(duty), whom });
+        number
+    };
+    watcher.changed.ring();
+    Ok(Watch { watcher, number })
+}
+
+impl Watcher {
+    fn of_process() -> Result<&'static Self, Error> {
+        static WATCHER: OnceLock<&'static Watcher> = OnceLock::new();
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = STARTING.lock();
+        if let Some(watcher) = WATCHER.get() {
+            return Ok(watcher);
+        }
+        let watcher: &'static Self = Box::leak(Box::new(Self { list: Mutex::default(), changed: Bell::new()? }));
+        std::thread::Builder::new()
+            .name("rapace-shm-watch".into())
+            .spawn(move || watcher.run())
+            .map_err(Error::io("cannot start the thread that watches peers"))?;
+        Ok(WATCHER.get_or_init(|| watcher))
+    }
+
+    fn run(&self) {
+        let mut next_beat = Instant::now();
+        loop {
+            let entries = self.list.lock().entries.clone();
+            let beats = entries.iter().any(|entry| matches!(*entry.duty, Duty::Heartbeat));
+            if beats && Instant::now() >= next_beat {
+                next_beat = Instant::now() + HEARTBEAT;
+                beat(&entries);
+            }
+            if self.wait(&entries, beats.then_some(next_beat)).is_err() {
+                // The kernel is out of memory, or there are more peers than it lets one process poll.
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+
+    /// Sleeps until a process ends, the list changes or the next heartbeat is due.
+    fn wait(&self, entries: &[Entry], deadline: Option<Instant>) -> Result<(), Error> {
+        let processes: Vec<&Entry> = entries.iter().filter(|entry| matches!(*entry.duty, Duty::Death(_))).collect();
+        let descriptors = processes.iter().filter_map(|entry| match &*entry.duty {
+            Duty::Death(process) => Some(PollFd::new(process, PollFlags::IN)),
+            Duty::Heartbeat => None,
+        });
+        let mut descriptors: Vec<PollFd<'_>> =
+            std::iter::once(PollFd::new(&self.changed, PollFlags::IN)).chain(descriptors).collect();
+        poll_until(&mut descriptors, deadline)?;
+        self.changed.drain();
+        for (entry, descriptor) in processes.iter().zip(descriptors.iter().skip(1)) {
+            if !descriptor.revents().is_empty() {
+                self.list.lock().entries.retain(|other| other.number != entry.number);
+                if let Some(whom) = entry.whom.upgrade() {
+                    whom.peer_died();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn beat(entries: &[Entry]) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    for entry in entries.iter().filter(|entry| matches!(*entry.duty, Duty::Heartbeat)) {
+        if let Some(whom) = entry.whom.upgrade() {
+            whom.beat(now);
+        }
+    }
+}
