@@ -58,6 +58,7 @@ mod process;
 mod receiver;
 mod sender;
 mod session;
+mod shared;
 mod socket;
 mod spin;
 mod system_calls;
@@ -84,6 +85,7 @@ pub use rapace_shm_core::link::{LinkStatus, PeerRole};
 pub use receiver::{Iter, Receiver};
 pub use sender::Sender;
 pub use session::{SessionOptions, ShmSession};
+pub use shared::SharedSender;
 pub use spin::Spin;
 pub use system_calls::SystemCalls;
 

@@ -1,0 +1,108 @@
+//! T8: peers come, die and come again, and nothing is left behind: no descriptor, no mapping, no slot.
+//!
+//! `RAPACE_SHM_RECONNECTS` says how often; the campaign of goals is 10 000:
+//! `RAPACE_SHM_RECONNECTS=10000 cargo test --release -p rapace-shm --test reconnect`. One test after the other, because
+//! each counts what the whole process has open.
+//!
+//! Seen to fail on these mutants: `Drop for Watch` that leaves its entry; a `Pending` that is never taken out of the
+//! list; `unwire` that keeps the wiring.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use common::{Folder, Second, assert_nothing_leaked, eventually, mappings, open_descriptors, part, times};
+use rapace_shm::{Error, MsgDescHot, ShmListener, ShmSession, ShmSessionConfig};
+
+const CONFIG: ShmSessionConfig = ShmSessionConfig { ring_capacity: 4, slot_size: 64, slot_count: 4 };
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Counts at the tenth cycle, and when it is over.
+struct Census {
+    descriptors: usize,
+    mappings: usize,
+}
+
+impl Census {
+    fn take() -> Self {
+        Self { descriptors: open_descriptors(), mappings: mappings() }
+    }
+
+    fn assert_no_more_now(&self) {
+        eventually("descriptors and mappings are as few as before", || {
+            open_descriptors() <= self.descriptors && mappings() <= self.mappings
+        });
+    }
+}
+
+/// Runs `cycle` as often as asked.
+fn again_and_again(usual: u32, mut cycle: impl FnMut()) {
+    let _alone = ONE_AT_A_TIME.lock();
+    let count = times("RAPACE_SHM_RECONNECTS", usual);
+    for _ in 0..3 {
+        cycle();
+    }
+    let before = Census::take();
+    for _ in 3..count {
+        cycle();
+    }
+    before.assert_no_more_now();
+}
+
+/// Connects, says something from a slot, takes another, and waits to be killed.
+#[test]
+fn client() {
+    let Some(path) = part("client") else { return };
+    let mut session = ShmSession::connect(Path::new(&path)).unwrap();
+    let (tx, rx) = session.split();
+    tx.send(&MsgDescHot::data(1), &[7; 30]).unwrap();
+    let _held = tx.loan(10).unwrap();
+    assert!(rx.recv().is_err());
+}
+
+#[test]
+fn clients_that_connect_and_leave_leave_nothing_behind() {
+    let folder = Folder::new();
+    let path = folder.join("socket");
+    let mut listener = ShmListener::bind(&path, CONFIG).unwrap();
+    again_and_again(1000, || {
+        let client = std::thread::scope(|scope| {
+            let client = scope.spawn(|| ShmSession::connect(&path).unwrap());
+            let mut session = listener.accept().unwrap();
+            session.split().0.send(&MsgDescHot::data(1), &[1; 30]).unwrap();
+            client.join().unwrap()
+        });
+        drop(client);
+    });
+}
+
+#[test]
+fn a_session_outlives_one_killed_client_after_the_other() {
+    let folder = Folder::new();
+    let path = folder.join("socket");
+    let mut listener = ShmListener::bind(&path, CONFIG).unwrap();
+    let mut child = Second::start("client", &path);
+    let mut session = listener.accept().unwrap();
+    again_and_again(60, || {
+        assert_eq!(session.split().1.recv().unwrap().len(), 30);
+        child.kill();
+        assert!(matches!(session.split().1.recv(), Err(Error::PeerDied)));
+        child = Second::start("client", &path);
+        listener.reattach(&mut session, None).unwrap();
+    });
+    child.kill();
+    session.reset().unwrap();
+    assert_nothing_leaked(&session);
+}
+
+#[test]
+fn peers_without_a_life_socket_are_watched_and_forgotten() {
+    again_and_again(300, || {
+        let mut a = ShmSession::create(CONFIG).unwrap();
+        let b = ShmSession::attach(a.memfd().unwrap().try_clone_to_owned().unwrap()).unwrap();
+        drop(b);
+        assert!(matches!(a.split().1.recv(), Err(Error::Closed)));
+    });
+}
