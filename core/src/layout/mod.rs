@@ -31,6 +31,7 @@ mod slots;
 pub use at::{At, Line, Span};
 pub use descriptor::{FrameFlags, INLINE_PAYLOAD_SIZE, INLINE_PAYLOAD_SLOT, MsgDescHot, NO_DEADLINE};
 pub use ring::{DescRingHeader, RING_HEADER_SIZE};
+pub(crate) use segment::identify;
 pub use segment::{
     DEFAULT_RING_CAPACITY, DEFAULT_SLOT_COUNT, DEFAULT_SLOT_SIZE, LayoutError, MAGIC, PROTOCOL_VERSION, PeerState,
     SegmentHeader, SegmentOffsets, ShmSessionConfig, calculate_segment_size,

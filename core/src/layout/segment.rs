@@ -110,6 +110,32 @@ const_assert!(core::mem::offset_of!(SegmentHeader, peer_b_start) == 112);
 const_assert!(core::mem::offset_of!(SegmentHeader, reserved) == 120);
 
 impl SegmentHeader {
+    /// A snapshot of the header: the first bytes of a segment, read in whatever way.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
+        zerocopy::transmute!(bytes)
+    }
+
+    /// Whether this is the header of a session segment, and of a version that this peer speaks.
+    ///
+    /// # Errors
+    /// [`LayoutError::InvalidMagic`] or [`LayoutError::IncompatibleVersion`].
+    pub const fn identify(&self) -> Result<(), LayoutError> {
+        identify(u64::from_ne_bytes(self.magic), self.version)
+    }
+
+    /// The shape that this snapshot claims for a segment of `available` bytes.
+    ///
+    /// # Errors
+    /// No segment, another version, a shape that the layout cannot carry, or one that needs more bytes.
+    pub fn shape(&self, available: usize) -> Result<ShmSessionConfig, LayoutError> {
+        self.identify()?;
+        let Self { ring_capacity, slot_size, slot_count, .. } = *self;
+        let config = ShmSessionConfig { ring_capacity, slot_size, slot_count };
+        config.fits(available)?;
+        Ok(config)
+    }
+
     /// The word behind `magic`; written last by the creator.
     pub const MAGIC: At<u64> = at!(Self, magic);
     /// The word behind `version`.
@@ -280,7 +306,27 @@ pub enum LayoutError {
     },
 }
 
+/// Whether these are the first words of a session segment of this major version.
+pub(crate) const fn identify(magic: u64, version: u32) -> Result<(), LayoutError> {
+    if magic != u64::from_ne_bytes(MAGIC) {
+        return Err(LayoutError::InvalidMagic { seen: magic.to_ne_bytes() });
+    }
+    if version >> 16 != PROTOCOL_VERSION >> 16 {
+        return Err(LayoutError::IncompatibleVersion { expected: PROTOCOL_VERSION, found: version });
+    }
+    Ok(())
+}
+
 impl ShmSessionConfig {
+    /// Whether a segment of `available` bytes has room for this shape.
+    pub(crate) fn fits(&self, available: usize) -> Result<(), LayoutError> {
+        let required = SegmentOffsets::calculate(self)?.end;
+        if required > available {
+            return Err(LayoutError::SegmentTooSmall { required, available });
+        }
+        Ok(())
+    }
+
     /// Refuses shapes that the layout cannot carry.
     ///
     /// # Errors

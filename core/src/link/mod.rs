@@ -58,7 +58,7 @@ use crate::endpoint::{Endpoint, Half, PeerId};
 use crate::fault::PeerFault;
 use crate::layout::{
     At, DataSegmentHeader, DescRingHeader, LayoutError, MAGIC, PROTOCOL_VERSION, PeerState, SegmentHeader,
-    SegmentOffsets, ShmSessionConfig, Span,
+    SegmentOffsets, ShmSessionConfig, Span, identify,
 };
 use crate::region::{Region, Word};
 use crate::ring::{Place, RingStatus};
@@ -397,24 +397,15 @@ impl Session {
         if available < required {
             return Err(LayoutError::SegmentTooSmall { required, available });
         }
-        let seen = region.u64(SegmentHeader::MAGIC).load(Ordering::Acquire).to_ne_bytes();
-        if seen != MAGIC {
-            return Err(LayoutError::InvalidMagic { seen });
-        }
+        let magic = region.u64(SegmentHeader::MAGIC).load(Ordering::Acquire);
         let read = |field: At<u32>| region.u32(field).load(Ordering::Relaxed);
-        let found = read(SegmentHeader::VERSION);
-        if found >> 16 != PROTOCOL_VERSION >> 16 {
-            return Err(LayoutError::IncompatibleVersion { expected: PROTOCOL_VERSION, found });
-        }
+        identify(magic, read(SegmentHeader::VERSION))?;
         let config = ShmSessionConfig {
             ring_capacity: read(SegmentHeader::RING_CAPACITY),
             slot_size: read(SegmentHeader::SLOT_SIZE),
             slot_count: read(SegmentHeader::SLOT_COUNT),
         };
-        let required = SegmentOffsets::calculate(&config)?.end;
-        if required > available {
-            return Err(LayoutError::SegmentTooSmall { required, available });
-        }
+        config.fits(available)?;
         Ok(config)
     }
 
