@@ -7,6 +7,8 @@ use rapace_shm_core::PeerFault;
 use rapace_shm_core::layout::LayoutError;
 use rapace_shm_core::link::{LinkError, RecvError, SendError};
 
+use crate::path::PathError;
+
 /// Why a session could not be made, or a message not sent or received.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -91,6 +93,9 @@ pub enum Error {
         /// What it holds.
         seen: String,
     },
+    /// A session cannot be made or opened at a path.
+    #[error(transparent)]
+    Path(Box<PathError>),
     /// A system call failed.
     #[error("{what}: {source}")]
     Io {
@@ -275,6 +280,7 @@ impl From<Error> for io::Error {
             Error::Handshake(_) => io::ErrorKind::ConnectionAborted,
             Error::TooLarge { .. } | Error::ForeignLoan => io::ErrorKind::InvalidInput,
             Error::PeerFault(_) | Error::Incompatible(_) => io::ErrorKind::InvalidData,
+            Error::Path(error) => error.kind(),
             Error::Io { source, .. } => source.kind(),
             _ => io::ErrorKind::Other,
         };

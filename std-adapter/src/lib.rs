@@ -19,10 +19,11 @@
 //!
 //! | module or type | what it is |
 //! |---|---|
-//! | [`ShmSession`] | both directions of a session: an in-process pair, or on a memfd shared with a child process |
+//! | [`ShmSession`] | both directions of a session: an in-process pair, on a memfd shared with a child process, or in a file |
 //! | [`Sender`], [`Receiver`] | the blocking halves, one per direction |
 //! | [`Loan`], [`Payload`], [`Message`] | slots being written, slots being read |
 //! | [`SystemCalls`] | how often a side had to ask the kernel |
+//! | [`path`] | peers that meet by a file name: what that promises, and what it cannot |
 //! | [`futex`] | wait and wake on a shared word |
 //! | [`core`] | rings, slabs, layouts and the protocol, without an operating system |
 //!
@@ -53,6 +54,7 @@ mod handshake;
 mod inherit;
 mod listener;
 mod mapping;
+pub mod path;
 mod poll;
 mod process;
 mod receiver;

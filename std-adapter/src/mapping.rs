@@ -1,12 +1,15 @@
-//! Memory that processes share: anonymous, or a sealed memfd.
+//! Memory that processes share: anonymous, a sealed memfd, or a file that was found by its path.
 //!
 //! # Safety
 //!
 //! 1. `base .. base + len` of a [`Mapping`] is mapped, readable and writable, shared, until it is dropped.
-//! 2. The file behind it cannot shrink below `len`: it is anonymous, or sealed against shrinking before it is mapped.
+//! 2. The file behind it cannot shrink below `len`: it is anonymous, or sealed against shrinking before it is mapped. A
+//!    file with a path cannot be sealed: it was at least `len` bytes long, and if its owner cuts it short later, access ends
+//!    the process with SIGBUS. That is no undefined behaviour: nothing is read, nothing is written, nothing goes on.
 
 #![allow(unsafe_code)]
 
+use std::ffi::c_void;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{NonNull, null_mut};
@@ -20,6 +23,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use crate::error::Error;
+use crate::path::PathFile;
 
 /// The environment variable that limits the size of a segment, in bytes.
 pub const MAX_BYTES_VARIABLE: &str = "RAPACE_SHM_MAX_BYTES";
@@ -33,6 +37,8 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 pub struct Mapping {
     base: NonNull<u8>,
     len: usize,
+    /// Locked, and perhaps removed from its directory, until after the bytes are unmapped.
+    file: Option<PathFile>,
 }
 
 // SAFETY: a mapping may be used and unmapped by any thread; its bytes are only reached through regions.
@@ -49,7 +55,7 @@ impl Mapping {
         check_limit(len)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
         let base = unsafe { mmap_anonymous(null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED) };
-        Self::of(base.map_err(Error::io("cannot map anonymous memory"))?, len)
+        Self::of(base.map_err(Error::io("cannot map anonymous memory"))?, len, None)
     }
 
     /// The whole of a memfd that is sealed against shrinking.
@@ -61,16 +67,25 @@ impl Mapping {
         let stat = fstat(file).map_err(Error::io("cannot read the size of the segment"))?;
         let len = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
         check_limit(len)?;
-        // SAFETY: as in `anonymous`; invariant 2 holds, the seal was just checked and cannot be taken back.
-        let base = unsafe { mmap(null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0) };
-        Self::of(base.map_err(Error::io("cannot map the segment"))?, len)
+        // Invariant 2: the seal was just checked and cannot be taken back.
+        Self::of(map(file, len)?, len, None)
     }
 
-    fn of(base: *mut std::ffi::c_void, len: usize) -> Result<Self, Error> {
+    /// The first `len` bytes of a file that has at least as many.
+    pub(crate) fn of_path(file: PathFile, len: usize) -> Result<Self, Error> {
+        Self::of(map(file.as_fd(), len)?, len, Some(file))
+    }
+
+    /// Gives the file its name, if it is a fresh one that waits for it.
+    pub(crate) fn publish(&self) -> Result<(), Error> {
+        self.file.as_ref().map_or(Ok(()), PathFile::publish)
+    }
+
+    fn of(base: *mut c_void, len: usize, file: Option<PathFile>) -> Result<Self, Error> {
         let Some(base) = NonNull::new(base.cast()) else {
             return Err(Error::io("kernel mapped the segment at address 0")(Errno::FAULT));
         };
-        let mapping = Self { base, len };
+        let mapping = Self { base, len, file };
         // SAFETY: invariant 1; the advice changes what a forked child inherits, not this process.
         unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontFork) }
             .map_err(Error::io("cannot keep the segment out of forked children"))?;
@@ -100,6 +115,12 @@ impl fmt::Debug for Mapping {
     }
 }
 
+fn map(file: BorrowedFd<'_>, len: usize) -> Result<*mut c_void, Error> {
+    // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+    unsafe { mmap(null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0) }
+        .map_err(Error::io("cannot map the segment"))
+}
+
 /// A memfd of `len` zero bytes: mode 0600, closed on exec, its size sealed for good.
 pub(crate) fn sealed_memfd(len: usize) -> Result<OwnedFd, Error> {
     check_limit(len)?;
@@ -116,7 +137,8 @@ pub(crate) fn sealed_memfd(len: usize) -> Result<OwnedFd, Error> {
     Ok(file)
 }
 
-fn check_limit(size: usize) -> Result<(), Error> {
+/// Refuses a segment that is larger than this process allows.
+pub(crate) fn check_limit(size: usize) -> Result<(), Error> {
     let limit =
         std::env::var(MAX_BYTES_VARIABLE).ok().and_then(|limit| limit.parse().ok()).unwrap_or(DEFAULT_MAX_BYTES);
     if size > limit {
