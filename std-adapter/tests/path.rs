@@ -1,4 +1,10 @@
 //! Sessions at a path: what is in the way is left alone, what is there is checked, and nothing is left behind.
+//!
+//! Seen to fail, each with the promise in its name, without: `fchmod`; `fallocate`; `O_NOFOLLOW` and its like for `stat`; the
+//! check of a file's kind, of its owner, of its version, of the creator's mark (or with a mark of either peer's); the
+//! creator's lock; the opener's lock; the exclusive lock of who replaces; more than one try at it; the check for a stale
+//! session; the size limit on opening; the removal of the name; the look at where it leads before that; the exception
+//! for procfs; clearing the way before space is asked for.
 
 #[path = "path/common.rs"]
 mod common;
@@ -300,6 +306,10 @@ fn a_full_file_system_is_an_error_with_the_size_and_leaves_nothing() {
     let size = calculate_segment_size(&ShmSessionConfig { slot_size: 1 << 30, slot_count: 4096, ..small() }).unwrap();
     assert!(refused.contains(&format!("no room for a segment of {size} bytes")), "{refused}");
     directory.assert_holds(&[]);
+    // What is in the way is seen to first: what a dead creator left must not take the room that its successor needs.
+    let _a = ShmSession::create_at(&path, small()).unwrap();
+    let refused = child(&path, &limits).unwrap_err();
+    assert!(refused.contains("a live session is there"), "{refused}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Several creators and openers at one path at once.
 //!
-//! Seen to fail: without the exclusive lock in `vacate`, creators remove each other's live sessions; without asking where
-//! the name leads after locking, they remove the session of whoever was faster, and openers attach to removed files.
+//! Seen to fail, the last two in most runs: without the exclusive lock in `vacate`, creators remove each other's live sessions;
+//! without asking where the name leads after locking, they remove the session of whoever was faster, and openers attach
+//! to removed files.
 
 #[path = "path/common.rs"]
 mod common;
@@ -16,7 +17,7 @@ use common::{Directory, assert_talk, bytes_of_a_session, small};
 use rapace_shm::path::PathProblem;
 use rapace_shm::{Error, ShmSession};
 
-const ROUNDS: usize = 150;
+const ROUNDS: usize = 100;
 const CREATORS: usize = 3;
 
 #[test]
@@ -75,7 +76,7 @@ fn an_opener_finds_a_whole_session_or_none() {
     };
     let opened: usize = thread::scope(|scope| {
         let openers = [scope.spawn(open_often), scope.spawn(open_often)];
-        for _ in 0..1000 {
+        for _ in 0..3_000 {
             drop(ShmSession::create_at(&path, small()).unwrap());
         }
         done.store(true, Ordering::Relaxed);
