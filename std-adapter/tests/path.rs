@@ -20,7 +20,7 @@ use std::time::Duration;
 use common::{AT, Directory, assert_talk, child, counterfeit, path_problem, small};
 use rapace_shm::core::layout::{SegmentHeader, calculate_segment_size};
 use rapace_shm::path::PathProblem;
-use rapace_shm::{Error, LayoutError, MsgDescHot, ShmSession, ShmSessionConfig};
+use rapace_shm::{Error, LayoutError, MsgDescHot, PeerRole, ShmSession, ShmSessionConfig};
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, flock, mknodat};
 
 /// The second process of the tests below; does nothing when it is run as a test.
@@ -191,6 +191,25 @@ fn the_survivor_of_a_killed_creator_keeps_the_session() {
     assert!(matches!(live, PathProblem::Live), "{live}");
     drop(b);
     assert!(path.exists(), "an opener removes nothing");
+    drop(ShmSession::create_at(&path, small()).unwrap());
+    directory.assert_holds(&[]);
+}
+
+#[test]
+fn after_a_reset_another_process_takes_the_killed_creators_place() {
+    let directory = Directory::new();
+    let path = directory.path("session");
+    let holder = child(&path, &[]).unwrap();
+    let mut b = ShmSession::open_at(&path).unwrap();
+    drop(holder); // killed
+    assert!(matches!(b.split().1.recv(), Err(Error::PeerDied)));
+    b.reset().unwrap();
+    let mut a = ShmSession::open_at(&path).unwrap();
+    assert_eq!((a.role(), b.role()), (PeerRole::A, PeerRole::B));
+    assert_talk(&mut a, &mut b);
+    // Neither of them created the file, so what is left of it is for the next creator.
+    drop((a, b));
+    directory.assert_holds(&["session"]);
     drop(ShmSession::create_at(&path, small()).unwrap());
     directory.assert_holds(&[]);
 }
