@@ -3,7 +3,7 @@
 //! A slot is free, allocated (its sender writes) or in flight (sent, its receiver reads). Generation and state are one
 //! 64-bit word and every transition is one compare-exchange on both, so a stale handle can change nothing.
 //!
-//! A free slot is in one of three lists, each a [tagged stack](free_list):
+//! A free slot is in one of three lists, each a tagged stack:
 //!
 //! ```text
 //!   common         where all are at first; the only one that a version 1.0 peer knows     data header
