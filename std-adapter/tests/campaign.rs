@@ -7,8 +7,8 @@
 //! | `RAPACE_SHM_REFUSALS` | refused and given-up sends | 10 000 |
 //! | `RAPACE_SHM_RANDOM_KILLS` | kills | 10 000 |
 //!
-//! Seen to fail on these mutants: a sleeper that reads the sequence word after its mark (an echo hangs); a refused send that
-//! forgets its loan (slots leak); `reclaim` that skips what is marked allocated (a kill leaks).
+//! Seen to fail on these mutants: a sleeper that reads the sequence word after its mark (an echo hangs); a deadline that
+//! forgets the loan (slots leak); `reclaim` that skips what is marked allocated (a kill leaks).
 
 mod common;
 

@@ -1,10 +1,10 @@
 //! How processes meet: by a listener's path, or as parent and child. Whatever goes wrong is a typed error on both sides,
 //! harms nobody else, and leaves nothing behind.
 //!
-//! Seen to fail on these mutants: a listener that waits for one client's hello before it looks at the next
-//! (`a_client_that_says_nothing_holds_up_nobody`); `make_way` that takes every socket for dead (`a_living_listener_…`);
-//! a `Passing` that is kept (`a_childs_death_…` in tests/death.rs); a welcome whose descriptors are not closed on exec
-//! (`a_child_inherits_its_side_and_nothing_else`).
+//! Seen to fail on these mutants: a listener that looks only at its oldest handshake
+//! (`a_client_that_says_nothing_holds_up_nobody`); `make_way` that takes every socket for dead (`a_living_listener_…`); a life
+//! socket that is not closed on exec (`a_child_inherits_its_side_and_nothing_else`); a letter whose kind is not looked at
+//! (`a_client_that_speaks_something_else_…`).
 
 mod common;
 

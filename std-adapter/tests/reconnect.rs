@@ -4,13 +4,15 @@
 //! `RAPACE_SHM_RECONNECTS=10000 cargo test --release -p rapace-shm --test reconnect`. One test after the other, because
 //! each counts what the whole process has open.
 //!
-//! Seen to fail on these mutants: `Drop for Watch` that leaves its entry; a `Pending` that is never taken out of the
-//! list; `unwire` that keeps the wiring.
+//! Seen to fail on these mutants: `Drop for Watch` that leaves its entry; an agreed client that stays in the listener's
+//! list; `rewire` that keeps the old wiring for ever.
 
 mod common;
 
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use common::{Folder, Second, assert_nothing_leaked, eventually, mappings, open_descriptors, part, times};
 use rapace_shm::{Error, MsgDescHot, ShmListener, ShmSession, ShmSessionConfig};
@@ -97,12 +99,26 @@ fn a_session_outlives_one_killed_client_after_the_other() {
     assert_nothing_leaked(&session);
 }
 
+/// Attaches by the path of the memfd, says something, and waits to be killed.
+#[test]
+fn opener() {
+    let Some(path) = part("opener") else { return };
+    let memfd = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut session = ShmSession::attach(memfd.into()).unwrap();
+    session.split().0.send(&MsgDescHot::data(1), &[7; 30]).unwrap();
+    assert!(session.split().1.recv().is_err());
+}
+
 #[test]
 fn peers_without_a_life_socket_are_watched_and_forgotten() {
-    again_and_again(300, || {
+    again_and_again(60, || {
         let mut a = ShmSession::create(CONFIG).unwrap();
-        let b = ShmSession::attach(a.memfd().unwrap().try_clone_to_owned().unwrap()).unwrap();
-        drop(b);
-        assert!(matches!(a.split().1.recv(), Err(Error::Closed)));
+        let path = format!("/proc/{}/fd/{}", std::process::id(), a.memfd().unwrap().as_raw_fd());
+        let mut child = Second::start("opener", path);
+        assert_eq!(a.split().1.recv().unwrap().len(), 30);
+        let soon = Instant::now() + Duration::from_millis(5);
+        assert!(matches!(a.split().1.recv_deadline(soon), Err(Error::Timeout)), "asleep, and so watched");
+        child.kill();
+        assert!(matches!(a.split().1.recv(), Err(Error::PeerDied)));
     });
 }
