@@ -25,6 +25,7 @@
 //! | [`SystemCalls`] | how often a side had to ask the kernel |
 //! | [`path`] | peers that meet by a file name: what that promises, and what it cannot |
 //! | [`futex`] | wait and wake on a shared word |
+//! | [`inspect`] | what a segment's bytes say, and which of them look wrong |
 //! | [`core`] | rings, slabs, layouts and the protocol, without an operating system |
 //!
 //! # Waiting
@@ -52,6 +53,7 @@ mod event_source;
 pub mod futex;
 mod handshake;
 mod inherit;
+pub mod inspect;
 mod listener;
 mod mapping;
 pub mod path;

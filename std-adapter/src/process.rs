@@ -52,6 +52,11 @@ impl Process {
         region.u32(words.pid).store(self.pid, Ordering::Release);
     }
 
+    /// The process with these marks.
+    pub(crate) const fn new(pid: u32, namespace: u32, start: u64) -> Self {
+        Self { pid, namespace, start }
+    }
+
     /// The process that the peer says it is, if it says so.
     pub(crate) fn read<R: Region>(region: &R, words: PeerWords) -> Option<Self> {
         let pid = region.u32(words.pid).load(Ordering::Acquire);

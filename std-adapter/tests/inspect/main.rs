@@ -1,0 +1,8 @@
+//! What the report says of segments fresh, busy, damaged, random and alive. What was broken to see a test fail stands in
+//! the head of its file.
+
+mod alive;
+mod damaged;
+mod rubbish;
+mod segment;
+mod sound;
