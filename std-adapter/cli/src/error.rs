@@ -2,7 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitStatus;
+use std::process::{ExitCode, ExitStatus};
+
+use crate::inspect::CannotInspect;
 
 /// Each says what was seen and, where there is something, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +28,23 @@ pub enum Error {
     #[error("unknown job {0}; both processes must be of the same build")]
     UnknownJob(u32),
     #[error(transparent)]
+    CannotInspect(#[from] CannotInspect),
+    #[error("fields that look wrong: {0}")]
+    Findings(u64),
+    #[error(transparent)]
     Session(#[from] rapace_shm::Error),
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl Error {
+    /// What the program ends with: 2 if a segment could not be looked at, so that 1 always says that one looks wrong.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::CannotInspect(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 impl From<rapace_shm::Unsent> for Error {

@@ -3,6 +3,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `demo` | the main job: what is sent, in which order, and the table at the end |
+//! | `inspect` | what a segment's bytes say, and which of them look wrong |
 //! | `jobs` | what the first process asks of the second, and how each is done |
 //! | `second` | the second process seen from the first: started, asked, waited for, never left behind |
 //! | `estimate`, `ping_pong` | the estimator and the floor, shared with the library's benchmarks |
@@ -12,6 +13,7 @@
 mod demo;
 mod error;
 mod estimate;
+mod inspect;
 mod jobs;
 mod ping_pong;
 mod second;
@@ -34,6 +36,9 @@ struct CommandLine {
 enum Command {
     /// Start a second process, send it a file and millions of messages, and say how fast that was (the default)
     Demo(demo::Options),
+    /// Print what a segment's bytes say, live or dead, and point out what looks wrong; changes nothing
+    #[command(after_help = inspect::EXIT_CODES)]
+    Inspect(inspect::Options),
     /// What the second process runs
     #[command(hide = true)]
     Second(jobs::First),
@@ -44,13 +49,14 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         None => demo::run(&arguments.demo),
         Some(Command::Demo(demo)) => demo::run(&demo),
+        Some(Command::Inspect(inspect)) => inspect::run(&inspect),
         Some(Command::Second(second)) => jobs::serve(&second),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rapace-shm: {error}");
-            ExitCode::FAILURE
+            error.exit_code()
         }
     }
 }
