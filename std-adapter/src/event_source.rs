@@ -18,7 +18,7 @@ use rapace_shm_core::endpoint::Half;
 use rustix::event::epoll;
 
 use crate::error::Error;
-use crate::wiring::Wiring;
+use crate::wiring::{Wiring, epoll_set};
 
 /// What an event loop watches for one half of a session: readable (level-triggered) when the half's doorbell was rung, or
 /// the peer is gone. Made by [`Receiver::event_source`](crate::Receiver::event_source) and
@@ -28,14 +28,8 @@ pub struct EventSource(OwnedFd);
 
 impl EventSource {
     pub(crate) fn new(wiring: &Wiring, half: Half) -> Result<Self, Error> {
-        let set = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::io("cannot create an epoll set"))?;
-        let bell = Some(wiring.own.of(half).as_fd());
-        for descriptor in bell.into_iter().chain(wiring.life.as_ref().map(AsFd::as_fd)) {
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
-            epoll::add(&set, descriptor, epoll::EventData::new_u64(0), flags)
-                .map_err(Error::io("cannot watch the doorbell"))?;
-        }
-        Ok(Self(set))
+        let level = epoll::EventFlags::IN;
+        Ok(Self(epoll_set(wiring.own.of(half), level, wiring.life.as_ref())?))
     }
 }
 

@@ -123,8 +123,11 @@ impl Offer {
     }
 
     /// This side's wiring, once the socket is the life socket.
-    pub(crate) fn wiring(self, life: OwnedFd) -> Wiring {
-        Wiring { own: self.own, peer: self.peer, life: Some(life) }
+    ///
+    /// # Errors
+    /// Too many open files.
+    pub(crate) fn wiring(self, life: OwnedFd) -> Result<Wiring, Error> {
+        Wiring::new(self.own, self.peer, Some(life))
     }
 }
 

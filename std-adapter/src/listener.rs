@@ -161,7 +161,7 @@ impl ShmListener {
     pub fn try_accept(&mut self) -> Result<Option<ShmSession>, Error> {
         match self.drive(&mut None) {
             Ok(Some(Agreed { session: Some(session), offer, socket })) => {
-                session.rewire(offer.wiring(socket));
+                session.rewire(offer.wiring(socket)?);
                 Ok(Some(*session))
             }
             Ok(_) => Ok(None),
@@ -190,7 +190,7 @@ impl ShmListener {
             let mut vacant = Some(&mut *session);
             match self.drive(&mut vacant)? {
                 Some(Agreed { session: None, offer, socket }) => {
-                    session.rewire(offer.wiring(socket));
+                    session.rewire(offer.wiring(socket)?);
                     return Ok(());
                 }
                 // It began before, and has a session of its own: which nobody asked for any more.

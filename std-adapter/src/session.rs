@@ -94,8 +94,8 @@ impl SessionOptions {
         let b = self.session(Link::attach(self.endpoint(&mapping, config.slot_count, None)?)?);
         if self.doorbells {
             let (of_a, of_b) = (Bells::new()?, Bells::new()?);
-            a.rewire(Wiring { own: of_a.clone(), peer: of_b.clone(), life: None });
-            b.rewire(Wiring { own: of_b, peer: of_a, life: None });
+            a.rewire(Wiring::new(of_a.clone(), of_b.clone(), None)?);
+            b.rewire(Wiring::new(of_b, of_a, None)?);
         }
         Ok((a, b))
     }
@@ -168,7 +168,7 @@ impl SessionOptions {
         let (memfd, offer) = handshake::take_welcome(&socket, deadline)?;
         let session = self.attach(memfd)?;
         handshake::ready(socket.as_fd())?;
-        session.rewire(offer.wiring(socket));
+        session.rewire(offer.wiring(socket)?);
         Ok(session)
     }
 
@@ -281,8 +281,9 @@ impl ShmSession {
             .map_err(Error::io("cannot create the life socket"))?;
         let offer = Offer::new()?;
         offer.send(life.as_fd(), memfd)?;
+        let wiring = offer.wiring(life)?;
         let passing = inherit::pass(childs_end.as_fd(), command)?;
-        self.rewire(offer.wiring(life));
+        self.rewire(wiring);
         Ok(passing)
     }
 

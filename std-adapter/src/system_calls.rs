@@ -12,7 +12,7 @@ pub struct SystemCalls {
     pub wakes: u64,
     /// `membarrier(2)`, before a sleep.
     pub barriers: u64,
-    /// `poll(2)`, `read(2)` and `recv(2)`, to sleep on a doorbell.
+    /// `epoll_wait(2)`, and with a deadline `poll(2)` before it, to sleep on a doorbell.
     pub polls: u64,
     /// `write(2)`, to ring the peer's doorbell.
     pub rings: u64,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rapace_shm_core::endpoint::Half;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
@@ -63,6 +63,10 @@ pub(crate) struct Wiring {
     pub(crate) peer: Bells,
     /// `None` between two ends in one process.
     pub(crate) life: Option<OwnedFd>,
+    /// What each half sleeps on: its bell, edge-triggered, so that it need not be drained (each ring is an event, however
+    /// many there were before); and the life socket.
+    receiver_sleeps_on: OwnedFd,
+    sender_sleeps_on: OwnedFd,
 }
 
 /// Why a sleep ended.
@@ -76,24 +80,42 @@ pub(crate) enum Roused {
     TimedOut,
 }
 
+/// Events of the life socket, in the sets that the halves sleep on.
+const LIFE: u64 = 1;
+
 impl Wiring {
+    pub(crate) fn new(own: Bells, peer: Bells, life: Option<OwnedFd>) -> Result<Self, Error> {
+        let set = |half| {
+            let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            epoll_set(own.of(half), edge, life.as_ref())
+        };
+        let (receiver_sleeps_on, sender_sleeps_on) = (set(Half::Receiver)?, set(Half::Sender)?);
+        Ok(Self { own, peer, life, receiver_sleeps_on, sender_sleeps_on })
+    }
+
     /// Sleeps until the half's bell is rung, the peer is gone, or the deadline passes. Calls `count` once for each system
     /// call.
     pub(crate) fn sleep(&self, half: Half, deadline: Option<Instant>, count: impl Fn()) -> Result<Roused, Error> {
-        let bell = self.own.of(half);
-        let life = self.life.as_ref().map(|life| PollFd::new(life, PollFlags::IN | PollFlags::RDHUP));
-        let mut descriptors: Vec<PollFd<'_>> = [PollFd::new(bell, PollFlags::IN)].into_iter().chain(life).collect();
-        count();
-        if !poll_until(&mut descriptors, deadline)? {
-            return Ok(Roused::TimedOut);
-        }
-        let is_ready = |descriptor: Option<&PollFd<'_>>| descriptor.is_some_and(|it| !it.revents().is_empty());
-        let (rung, stirred) = (is_ready(descriptors.first()), is_ready(descriptors.get(1)));
-        if rung {
+        let set = match half {
+            Half::Receiver => &self.receiver_sleeps_on,
+            Half::Sender => &self.sender_sleeps_on,
+        };
+        if deadline.is_some() {
+            // To the nanosecond; the set itself counts in milliseconds.
             count();
-            bell.drain();
+            if !poll_until(&mut [PollFd::new(set, PollFlags::IN)], deadline)? {
+                return Ok(Roused::TimedOut);
+            }
         }
-        if stirred {
+        count();
+        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 2];
+        let events = match epoll::wait(set, &mut events, deadline.map(|_| Timespec::default()).as_ref()) {
+            Ok(count) => events.get(..count).unwrap_or(&events),
+            // A signal handler ran: whoever sleeps looks again anyway.
+            Err(Errno::INTR) => &[],
+            Err(error) => return Err(Error::io("cannot sleep on the doorbell")(error)),
+        };
+        if events.iter().any(|event| event.data.u64() == LIFE) {
             count();
             if self.peer_is_gone() {
                 return Ok(Roused::PeerDied);
@@ -113,6 +135,20 @@ impl Wiring {
     }
 }
 
+/// A set of a bell and the life socket, if there is one. Its events carry 0 or [`LIFE`].
+pub(crate) fn epoll_set(bell: &Bell, how: epoll::EventFlags, life: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
+    let set = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::io("cannot create an epoll set"))?;
+    let add = |descriptor: BorrowedFd<'_>, number, flags| {
+        epoll::add(&set, descriptor, epoll::EventData::new_u64(number), flags)
+            .map_err(Error::io("cannot watch the doorbell"))
+    };
+    add(bell.as_fd(), 0, how)?;
+    if let Some(life) = life {
+        add(life.as_fd(), LIFE, epoll::EventFlags::IN | epoll::EventFlags::RDHUP)?;
+    }
+    Ok(set)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,8 +159,8 @@ mod tests {
         let (a, b) = (Bells::new().unwrap(), Bells::new().unwrap());
         let (life_a, life_b) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        let at_a = Wiring { own: a.clone(), peer: b.clone(), life: Some(life_a) };
-        (at_a, Wiring { own: b, peer: a, life: Some(life_b) })
+        let at_a = Wiring::new(a.clone(), b.clone(), Some(life_a)).unwrap();
+        (at_a, Wiring::new(b, a, Some(life_b)).unwrap())
     }
 
     #[test]
@@ -134,7 +170,7 @@ mod tests {
         let soon = || Some(Instant::now() + Duration::from_millis(1));
         assert_eq!(a.sleep(Half::Receiver, soon(), || {}).unwrap(), Roused::TimedOut);
         assert_eq!(a.sleep(Half::Sender, None, || {}).unwrap(), Roused::Perhaps);
-        assert_eq!(a.sleep(Half::Sender, soon(), || {}).unwrap(), Roused::TimedOut, "the bell was drained");
+        assert_eq!(a.sleep(Half::Sender, soon(), || {}).unwrap(), Roused::TimedOut, "one ring is one event");
     }
 
     #[test]

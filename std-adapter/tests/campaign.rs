@@ -14,17 +14,19 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Second, assert_nothing_leaked, part, times};
+use common::{Folder, Second, assert_nothing_leaked, part, times};
 use rapace_shm::{Error, MsgDescHot, SessionOptions, ShmSession, ShmSessionConfig, Spin};
 
 const CONFIG: ShmSessionConfig = ShmSessionConfig { ring_capacity: 4, slot_size: 64, slot_count: 4 };
 
-/// Sends everything back, in whatever way it came, until the end. `argument`: how long it spins.
+/// Sends everything back, in whatever way it came, until the end. It is told how long to spin, and the path to open
+/// if it inherits nothing.
 #[test]
 fn echo() {
-    let Some(spin) = part("echo") else { return };
-    let spin = Spin::tries(spin.parse().unwrap());
-    let mut session = SessionOptions::new().spin(spin).inherited().unwrap();
+    let Some(told) = part("echo") else { return };
+    let (spin, path) = told.split_once(' ').unwrap();
+    let options = SessionOptions::new().spin(Spin::tries(spin.parse().unwrap()));
+    let mut session = if path.is_empty() { options.inherited() } else { options.open_at(path) }.unwrap();
     let (tx, rx) = session.split();
     loop {
         match rx.recv() {
@@ -34,14 +36,23 @@ fn echo() {
     }
 }
 
-/// T7. A stall is an echo that takes longer than any scheduling could explain; a hang is one that never ends, and the
-/// test with it.
+/// T7: on doorbells, and on futexes. A hang is an echo that never ends, and the test with it; how long the longest took is
+/// printed.
 #[test]
-fn no_echo_hangs_or_stalls_without_a_time_out() {
+fn no_echo_hangs_without_a_time_out() {
     let echoes = u64::from(times("RAPACE_SHM_ECHOES", 20_000));
-    for spin in [0, 50, 2000] {
-        let mut session = SessionOptions::new().spin(Spin::tries(spin)).create(CONFIG).unwrap();
-        let child = Second::with(&session, "echo", spin.to_string());
+    for (spin, doorbells) in [(0, true), (50, true), (2000, true), (0, false), (50, false), (2000, false)] {
+        let options = SessionOptions::new().spin(Spin::tries(spin));
+        let folder = Folder::new();
+        let path = folder.join("session");
+        let (mut session, child) = if doorbells {
+            let session = options.create(CONFIG).unwrap();
+            let child = Second::with(&session, "echo", format!("{spin} "));
+            (session, child)
+        } else {
+            let session = options.create_at(&path, CONFIG).unwrap();
+            (session, Second::start("echo", format!("{spin} {}", path.display())))
+        };
         let (tx, rx) = session.split();
         let mut longest = Duration::ZERO;
         for number in 0..echoes {
@@ -53,7 +64,7 @@ fn no_echo_hangs_or_stalls_without_a_time_out() {
             assert_eq!((message.descriptor().msg_id, message.len()), (number, len));
             longest = longest.max(start.elapsed());
         }
-        println!("spin {spin}: {echoes} echoes, the longest {longest:?}");
+        println!("spin {spin}, doorbells {doorbells}: {echoes} echoes, the longest {longest:?}");
         tx.close();
         child.assert_ends_well();
         assert_nothing_leaked(&session);

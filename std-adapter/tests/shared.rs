@@ -3,8 +3,7 @@
 //! `RAPACE_SHM_MESSAGES` says how many each thread sends; the campaign of goals is 1 000 000.
 //!
 //! Seen to fail on these mutants: one turn for both causes of waiting, and a sleep with the sender locked
-//! (`the_holder_of_the_last_slot_…` never ends); no turn for the ring (`nothing_is_lost_…` never ends: a thread that sends
-//! clears the mark of one that sleeps).
+//! (`the_holder_of_the_last_slot_…` never ends).
 
 mod common;
 
