@@ -558,7 +558,7 @@ impl<E: Endpoint> Link<E> {
     #[cfg(feature = "allocator")]
     #[must_use]
     pub fn allocator(&self) -> crate::allocator::ShmAllocator<E> {
-        crate::allocator::ShmAllocator::new(self.endpoint().clone(), self.session.slab())
+        self.sender.allocator()
     }
 
     /// Makes room for a new peer after the other one has gone; see [`Session::reset`].
