@@ -9,6 +9,7 @@
 mod common;
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use common::{HeapEndpoint, HeapLink, HeapRegion, endpoint, leaked, pair, pair_and_region};
 use rapace_shm_core::PeerFault;
@@ -269,31 +270,36 @@ fn a_lent_slot_that_somebody_rewrote_is_a_fault() {
 fn letting_go_at_once_on_both_sides_frees_the_slot_once() {
     const ROUNDS: u64 = 5_000;
     let (mut a, mut b) = pair(CONFIG);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut sent = 0;
-            while sent < ROUNDS {
-                let Ok(mut loan) = a.split().0.try_loan(40) else { continue };
-                loan.fill(sent.to_le_bytes()[0]);
-                let kept = loan.freeze();
-                while a.split().0.try_send_frozen(&MsgDescHot::data(sent), &kept).is_err() {
-                    std::thread::yield_now();
-                }
-                assert!(kept.iter().all(|byte| *byte == sent.to_le_bytes()[0]));
-                sent += 1;
-            }
-        });
-        scope.spawn(|| {
-            let mut received = 0;
-            while received < ROUNDS {
-                let Some(message) = b.split().1.try_recv().unwrap() else {
-                    std::thread::yield_now();
-                    continue;
-                };
-                assert!(message.payload().iter().all(|byte| *byte == received.to_le_bytes()[0]));
-                received += 1;
-            }
-        });
+    // Each owns its side, so that the other one sees the end if it fails.
+    let sender = std::thread::spawn(move || {
+        for number in 0..ROUNDS {
+            let mut loan = retry(|| a.split().0.try_loan(40));
+            loan.fill(number.to_le_bytes()[0]);
+            let kept = loan.freeze();
+            retry(|| a.split().0.try_send_frozen(&MsgDescHot::data(number), &kept));
+            assert!(kept.iter().all(|byte| *byte == number.to_le_bytes()[0]));
+        }
+        a
     });
-    assert_eq!(leaked(&a), 0);
+    let start = Instant::now();
+    for number in 0..ROUNDS {
+        let message = loop {
+            match b.split().1.try_recv().unwrap() {
+                Some(message) => break message,
+                None => std::thread::yield_now(),
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "message {number} does not come: slots are lost");
+        };
+        assert!(message.payload().iter().all(|byte| *byte == number.to_le_bytes()[0]));
+    }
+    assert_eq!(leaked(&sender.join().unwrap()), 0);
+}
+
+fn retry<T>(mut attempt: impl FnMut() -> Result<T, SendError>) -> T {
+    loop {
+        match attempt() {
+            Err(SendError::Full | SendError::NoSlot) => std::thread::yield_now(),
+            done => return done.unwrap(),
+        }
+    }
 }

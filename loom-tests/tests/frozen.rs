@@ -1,10 +1,11 @@
 //! Bytes that their sender reads on: whoever lets go last frees the slot, once, and nobody writes what another one still
 //! reads. Also while they are sent again, and while a survivor takes a dead peer's share.
 //!
-//! Besides the mutants below, by hand: a ledger that settles by generation instead of by turn lets a reset into
-//! `a_reset_while_two_flights_of_the_same_bytes_end` (a slot is listed twice); `free` that lets go in the ledger after the
-//! exchange makes `bytes_sent_again_while_they_come_back_are_taken_over` a fault; a reaper that looks at the ledger before
-//! the metadata loses a slot in `a_sender_that_lets_go_during_a_reset`.
+//! Besides the mutants below, by hand: `free` that lets go in the ledger after the exchange makes
+//! `bytes_sent_again_while_they_come_back_are_taken_over` a fault; a reaper that looks at the ledger before the metadata,
+//! or that leaves a slot whose guard is between the exchange and its end, loses a slot in each of the three resets. (That a
+//! guard settles its own turn only is shown by a test of the ledger: a model cannot stop a thread between two of the
+//! ledger's steps that have no access to the region between them.)
 
 use loom::thread;
 use rapace_shm_core::layout::{MsgDescHot, ShmSessionConfig};
