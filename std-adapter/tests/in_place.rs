@@ -16,7 +16,7 @@ fn pair() -> (ShmSession, ShmSession) {
 }
 
 fn bytes(tx: &mut Sender, len: usize) -> ShmBytes {
-    let mut loan = tx.loan(len).unwrap();
+    let mut loan = tx.try_loan(len).unwrap();
     loan.iter_mut().zip(0..).for_each(|(byte, number)| *byte = number);
     ShmBytes::from(loan)
 }
@@ -41,7 +41,9 @@ fn clones_are_readable_in_flight_and_afterwards_and_the_last_one_frees_the_slot(
     let readers: Vec<_> = clones.into_iter().map(|bytes| read_in_a_thread(bytes, expected.clone())).collect();
     let received = b.split().1.recv().unwrap();
     assert_eq!(received.payload(), expected);
-    let kept = readers.into_iter().map(|reader| reader.join().unwrap()).next_back().unwrap();
+    let mut read: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+    let kept = read.swap_remove(0);
+    drop(read);
     assert_eq!(received.payload().as_ptr(), kept.as_ptr(), "it was not copied");
     drop(received);
     assert_eq!((&kept[..], a.status().slots.free), (&expected[..], 3));
@@ -98,16 +100,16 @@ fn bytes_wait_for_room_and_for_a_slot_up_to_a_deadline() {
     let kept = bytes(a.split().0, 100);
     let (tx, rx) = (a.split().0, b.split().1);
     // In place, then copies, until no slot is free.
-    (0..4).for_each(|_| tx.send_bytes(&DATA, &kept).unwrap());
+    (0..4).for_each(|_| tx.try_send_bytes(&DATA, &kept).unwrap());
     drop(rx.recv().unwrap());
     drop(rx.recv().unwrap());
     let loans: Vec<_> = std::iter::from_fn(|| tx.try_loan(1).ok()).collect();
-    tx.send_bytes(&DATA, &kept).unwrap();
+    tx.try_send_bytes(&DATA, &kept).unwrap();
     assert!(matches!(tx.try_send_bytes(&DATA, &kept), Err(Error::Full)));
     assert!(matches!(tx.send_bytes_deadline(&DATA, &kept, soon()), Err(Error::Timeout)));
     drop(loans);
     // Now there are slots, and then no place in the ring.
-    tx.send_bytes(&DATA, &kept).unwrap();
+    tx.try_send_bytes(&DATA, &kept).unwrap();
     assert!(matches!(tx.send_bytes_deadline(&DATA, &ShmBytes::new(), soon()), Err(Error::Timeout)));
     assert!(matches!(tx.send_bytes_deadline(&DATA, &kept, soon()), Err(Error::Timeout)));
     while let Ok(message) = rx.try_recv() {
@@ -135,11 +137,12 @@ fn two_threads_send_and_read_what_the_other_lets_go_of() {
         numbers
     });
     for number in 0..ROUNDS {
-        let mut loan = a.split().0.loan(200).unwrap();
+        let mut loan = a.split().0.loan_deadline(200, Instant::now() + Duration::from_secs(20)).unwrap();
         loan.fill(number.to_le_bytes()[0]);
         let kept = ShmBytes::from(loan);
         a.split().0.send_bytes(&MsgDescHot::data(number), &kept).unwrap();
-        a.split().0.send_bytes(&MsgDescHot::data(number), &kept.clone()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        a.split().0.send_bytes_deadline(&MsgDescHot::data(number), &kept.clone(), deadline).unwrap();
         assert!(kept.iter().all(|byte| *byte == number.to_le_bytes()[0]));
     }
     a.split().0.close();
