@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use rapace_shm::core::wake::Step;
 use rapace_shm::{Error, MsgDescHot, Sender, ShmBytes, ShmSession, ShmSessionConfig};
 
 const CONFIG: ShmSessionConfig = ShmSessionConfig { ring_capacity: 4, slot_size: 256, slot_count: 4 };
@@ -111,6 +112,10 @@ fn bytes_wait_for_room_and_for_a_slot_up_to_a_deadline() {
     // Now there are slots, and then no place in the ring.
     tx.try_send_bytes(&DATA, &kept).unwrap();
     assert!(matches!(tx.send_bytes_deadline(&DATA, &ShmBytes::new(), soon()), Err(Error::Timeout)));
+    for bytes in [&kept, &ShmBytes::new()] {
+        assert!(matches!(tx.poll_send_bytes(&DATA, bytes), Ok(Step::Sleep(_))));
+        tx.disarm();
+    }
     assert!(matches!(tx.send_bytes_deadline(&DATA, &kept, soon()), Err(Error::Timeout)));
     while let Ok(message) = rx.try_recv() {
         assert_eq!(message.payload(), &kept[..]);
@@ -197,7 +202,10 @@ mod vectors {
         (0..4).for_each(|_| tx.send(&DATA, b"").unwrap());
         let unsent = tx.try_send_vec(&DATA, unsent.loan.unwrap()).unwrap_err();
         assert!(matches!(unsent.error, Error::Full));
-        let unsent = tx.send_vec_deadline(&DATA, unsent.loan.unwrap(), soon()).unwrap_err();
+        let mut waiting = unsent.loan;
+        assert!(matches!(tx.poll_send_vec(&DATA, &mut waiting), Ok(Step::Sleep(_))));
+        tx.disarm();
+        let unsent = tx.send_vec_deadline(&DATA, waiting.unwrap(), soon()).unwrap_err();
         assert!(matches!(unsent.error, Error::Timeout));
         let vec = unsent.loan.unwrap();
         assert_eq!(*vec, [1; 40]);

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use rapace_shm_core::layout::MsgDescHot;
 use rapace_shm_core::link::SendError;
+use rapace_shm_core::wake::Step;
 
 use super::{Sender, unless_full};
 use crate::bytes::ShmBytes;
@@ -39,6 +40,17 @@ impl Sender {
         deadline: Instant,
     ) -> Result<(), Error> {
         self.send_bytes_until(descriptor, bytes, Some(deadline))
+    }
+
+    /// As [`poll_send`](Self::poll_send), for bytes that stay readable here.
+    ///
+    /// # Errors
+    /// As [`send_bytes`](Self::send_bytes).
+    pub fn poll_send_bytes(&mut self, descriptor: &MsgDescHot, bytes: &ShmBytes) -> Result<Step<()>, Error> {
+        match bytes.in_slot() {
+            Some(slice) => Ok(self.link.poll_send_frozen(descriptor, slice)?),
+            None => self.poll_send(descriptor, &[]),
+        }
     }
 
     fn try_bytes(&mut self, descriptor: &MsgDescHot, bytes: &ShmBytes) -> Result<(), SendError> {
@@ -77,7 +89,7 @@ mod vector {
     use rapace_shm_core::allocator::{self, ShmAllocator};
     use zerocopy::{Immutable, IntoBytes};
 
-    use super::{Error, Instant, MsgDescHot, Sender, unless_full, until_ready};
+    use super::{Error, Instant, MsgDescHot, Sender, Step, unless_full, until_ready};
     use crate::endpoint::ShmEndpoint;
     use crate::error::Unsent;
 
@@ -151,6 +163,18 @@ mod vector {
             deadline: Instant,
         ) -> Result<(), Unsent<ShmVec<T>>> {
             self.send_vec_until(descriptor, vec, Some(deadline))
+        }
+
+        /// As [`poll_send`](Self::poll_send), for a vector, which is `None` once it is sent.
+        ///
+        /// # Errors
+        /// As [`send_vec`](Self::send_vec); the vector stays.
+        pub fn poll_send_vec<T: IntoBytes + Immutable + Copy>(
+            &mut self,
+            descriptor: &MsgDescHot,
+            vec: &mut Option<ShmVec<T>>,
+        ) -> Result<Step<()>, Error> {
+            Ok(self.link.poll_send_vec(descriptor, vec)?)
         }
 
         fn send_vec_until<T: IntoBytes + Immutable + Copy>(
