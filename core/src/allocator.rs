@@ -1,7 +1,8 @@
 //! `Vec` and `Box` in the slots of a region (feature `allocator`).
 //!
 //! One allocation is one slot: a 16-byte header, then the bytes, aligned as asked. Nothing here needs `std` or
-//! `alloc`; the `Vec` and `Box` that use it come with allocator-api2's own `alloc` feature.
+//! `alloc`; the `Vec` and `Box` that use it come with allocator-api2's own `alloc` feature. (With `std` that is on, and a
+//! vector that was born in a slot can be [sent](crate::link::Sender::try_send_vec) from there.)
 //!
 //! ```
 //! # use rapace_shm_core::{endpoint::Polled, layout::ShmSessionConfig, ledger::Ledger, link::Link, region::Memory};
@@ -32,13 +33,19 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
+#[cfg(feature = "std")]
+mod vec;
+
 pub use allocator_api2;
 use allocator_api2::alloc::{AllocError, Allocator};
 
 use crate::endpoint::Endpoint;
-use crate::layout::{At, SlotState, Span};
-use crate::region::{ByteRegion, Region, Word};
+use crate::layout::{At, MsgDescHot, SlotState, Span};
+use crate::link::{Loan, Sender};
+use crate::region::{ByteRegion, Held, Region, Word};
 use crate::slots::{DataSegment, Slot, SlotPool};
+#[cfg(feature = "std")]
+pub use vec::{ShmVec, shm_vec, shm_vec_with_capacity};
 
 /// Size of the header before each allocation: slot (4 bytes), generation (4), requested length (4), zero (4).
 pub const ALLOCATION_HEADER_SIZE: usize = 16;
@@ -62,7 +69,13 @@ impl<E: Endpoint> ShmAllocator<E> {
     /// `align - 4` bytes more.
     #[must_use]
     pub fn max_allocation_size(&self) -> usize {
-        self.slab.max_payload().saturating_sub(ALLOCATION_HEADER_SIZE)
+        self.max_size_aligned_to(4)
+    }
+
+    /// The largest allocation that is sure to fit at this alignment, in whichever slot.
+    fn max_size_aligned_to(&self, align: usize) -> usize {
+        let padding = align.saturating_sub(self.slab.slot_align().min(ALLOCATION_HEADER_SIZE));
+        self.slab.max_payload().saturating_sub(ALLOCATION_HEADER_SIZE).saturating_sub(padding)
     }
 }
 
@@ -109,6 +122,22 @@ where
         }
     }
 
+    /// Makes an allocation a loan of its first `len` bytes (or of those that there are), to be sent where it lies;
+    /// `None` if it is in no slot, because it has no bytes.
+    ///
+    /// # Safety
+    /// The allocation is one of this allocator or of a clone, not deallocated and not made a loan before, and its first
+    /// `len` bytes are initialised. It is the loan's from here on: nobody uses or deallocates it any more.
+    pub unsafe fn loan_of(&self, allocation: NonNull<u8>, len: usize) -> Option<Loan<E>> {
+        let (slot, room) = self.slot_of(allocation)?;
+        let start = self.slab.slot_size().checked_sub(u32::try_from(room).ok()?)?;
+        let of_slot =
+            self.slab.span(&MsgDescHot { payload_slot: slot.reference, payload_offset: start, ..MsgDescHot::new() });
+        let span = Span { len: len.min(room), ..of_slot };
+        // The allocation's claim in the ledger (invariant 1) becomes the loan's.
+        Some(Loan::starting_at(start, Held::new(self.endpoint.clone(), span), self.slab, slot))
+    }
+
     /// The slot that contains an allocation, by its address and the ledger, with the bytes from there to its end.
     fn slot_of(&self, allocation: NonNull<u8>) -> Option<(Slot, usize)> {
         let base = self.endpoint.region().bytes(Span { offset: 0, len: 0 })?;
@@ -116,6 +145,14 @@ where
         let (reference, room) = self.slab.locate(offset)?;
         let generation = self.endpoint.ledger().entry(reference).ok()?.held_generation()?;
         Some((Slot { reference, generation }, room))
+    }
+}
+
+impl<E: Endpoint> Sender<E> {
+    /// An allocator over this session's slots, for `Vec` and `Box`. What it allocates can be sent here.
+    #[must_use]
+    pub fn allocator(&self) -> ShmAllocator<E> {
+        ShmAllocator::new(self.endpoint().clone(), *self.pool())
     }
 }
 

@@ -66,7 +66,7 @@ pub enum PeerFault {
         seen: u32,
     },
     /// A slot is not in the state that the step at hand requires.
-    #[error("slot {slot} has state {seen}, expected {expected} (0 free, 1 allocated, 2 in flight)")]
+    #[error("slot {slot} has state {seen}, expected {expected} (0 free, 1 allocated, 2 in flight, 3 lent)")]
     State {
         /// The slot.
         slot: u32,

@@ -4,35 +4,70 @@
 //! whether a guard may be made: an entry is claimed by a read-modify-write before the guard exists and given back
 //! when it is gone. Being offered a slot whose entry is already claimed is a [`PeerFault`].
 //!
-//! It also says what a dead peer's survivor owns, so that everything else can be freed. For that an entry has a third
-//! state: *returning*, between the moment a guard has let go and the moment its slot is in the free list. A slot may
-//! be claimed out of it (it was popped again already), but a reaper waits until it is over.
+//! It also says what a dead peer's survivor owns, so that everything else can be freed, and with which share it owns
+//! that: as the one who wrote it or as the one it was sent to (of lent bytes, the reaper gives back the other share). For
+//! that an entry has a third state: *returning*, between the moment a guard lets go and the moment its slot is in the
+//! free list, or left to the peer. A slot may be claimed out of it (it was popped, or sent here, again already), but a
+//! reaper waits until it is over.
 //!
 //! ```text
-//!           claim                       let_go                      settle
-//!   free ----------> held(generation) ---------> returning(gen) -----------> free
+//!           claim                       let_go                       settle
+//!   free ----------> held(turn) ------------------> returning(turn) ----------> free
 //!     ^                 | transfer                    | claim
-//!     +-----------------+                             +-----> held(generation + 1)
+//!     +-----------------+                             +-----> held(turn + 1)
 //! ```
+//!
+//! Each claim is a new *turn*, so a guard settles its own turn only. The generation would not do: bytes that their sender
+//! reads on can be sent twice in the same generation, and be let go of here by two threads at once.
 
 use core::fmt;
 use core::sync::atomic::Ordering;
 
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::fault::PeerFault;
+use crate::layout::SlotState;
 
 const FREE: u64 = 0;
 const HELD: u64 = 1;
 const RETURNING: u64 = 2;
 const REAPERS: u64 = 3;
 
-/// States in which the slot is somebody's: it cannot be claimed.
-const fn is_taken(word: u64) -> bool {
-    matches!(word & 3, HELD | REAPERS)
+/// Where an entry's parts stand: state (2 bits), share (2), turn (28), generation (32).
+const STATE: u64 = 3;
+const SHARE_AT: u32 = 2;
+const TURN_AT: u32 = 4;
+const GENERATION_AT: u32 = 32;
+
+/// An entry that is free, in the same turn.
+#[allow(clippy::cast_possible_truncation)] // the half with the turn
+const fn free_in_turn_of(word: u64) -> u64 {
+    (word as u32 >> TURN_AT << TURN_AT) as u64
 }
 
-/// One slot's entry: the state above, and the generation it was claimed at.
+/// States in which the slot is somebody's: it cannot be claimed.
+const fn is_taken(word: u64) -> bool {
+    matches!(word & STATE, HELD | REAPERS)
+}
+
+/// One slot's entry: the state above, and the share and the generation that it was claimed with.
 pub struct LedgerEntry(AtomicU64);
+
+/// The turn in which a guard has let go of an entry.
+#[must_use = "it is to be settled once the slot is listed, or left to the peer"]
+pub(crate) struct Returning<'a> {
+    entry: &'a LedgerEntry,
+    word: u64,
+}
+
+impl Returning<'_> {
+    /// The slot is in the free list or left to the peer, or somebody has already taken it from there (then this does
+    /// nothing).
+    #[inline]
+    pub(crate) fn settle(self) {
+        let free = free_in_turn_of(self.word);
+        let _ = self.entry.0.compare_exchange(self.word, free, Ordering::Release, Ordering::Relaxed);
+    }
+}
 
 impl LedgerEntry {
     /// A slot that is not held.
@@ -41,20 +76,24 @@ impl LedgerEntry {
         Self(AtomicU64::new(FREE))
     }
 
-    const fn word(state: u64, generation: u32) -> u64 {
-        (generation as u64) << 2 | state
+    /// The entry, held in the turn after that of `seen`.
+    #[allow(clippy::cast_possible_truncation)] // the half with the turn
+    const fn held(seen: u64, generation: u32, share: SlotState) -> u64 {
+        let turn = (free_in_turn_of(seen) as u32).wrapping_add(1 << TURN_AT);
+        (generation as u64) << GENERATION_AT | turn as u64 | (share as u64) << SHARE_AT | HELD
     }
 
-    /// Claims the slot for a guard of this generation.
+    /// Claims the slot for a guard of this generation that will own this share of it: allocated for its sender, in flight
+    /// for its receiver.
     #[inline]
-    pub(crate) fn claim(&self, slot: u32, generation: u32) -> Result<(), PeerFault> {
+    pub(crate) fn claim(&self, slot: u32, generation: u32, share: SlotState) -> Result<(), PeerFault> {
         let mut seen = self.0.load(Ordering::Relaxed);
         // Twice: once more if the last holder's `settle` came in between; nothing else can turn free into free.
         for _ in 0..2 {
             if is_taken(seen) {
                 break;
             }
-            let held = Self::word(HELD, generation);
+            let held = Self::held(seen, generation, share);
             // Acquire pairs with the Release in `let_go` and `transfer`: the last holder here is done with the bytes.
             match self.0.compare_exchange(seen, held, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Ok(()),
@@ -66,42 +105,50 @@ impl LedgerEntry {
 
     /// Claims a slot that nobody holds for the reaper.
     pub(crate) fn claim_for_reaper(&self) {
-        let _ = self.0.compare_exchange(FREE, REAPERS, Ordering::Acquire, Ordering::Relaxed);
+        let seen = self.0.load(Ordering::Relaxed);
+        if seen & STATE == FREE {
+            let _ = self.0.compare_exchange(seen, seen | REAPERS, Ordering::Acquire, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn is_reapers(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & 3 == REAPERS
+        self.0.load(Ordering::Relaxed) & STATE == REAPERS
     }
 
-    /// The slot is about to be the peer's: nothing is left to do for it here.
+    /// The slot is about to be the peer's: nothing is left to do for it here. (Only its holder may say so.) Turns start
+    /// anew: this generation will not be claimed here again.
     #[inline]
     pub(crate) fn transfer(&self) {
         self.0.store(FREE, Ordering::Release);
     }
 
-    /// The guard is gone; its slot is about to be pushed to the free list.
+    /// The guard is done with the bytes; its slot is about to be pushed to the free list or left to the peer. (Only its
+    /// holder may say so.)
     #[inline]
-    pub(crate) fn let_go(&self, generation: u32) {
-        self.0.store(Self::word(RETURNING, generation), Ordering::Release);
+    pub(crate) fn let_go(&self) -> Returning<'_> {
+        let word = self.0.load(Ordering::Relaxed) & !STATE | RETURNING;
+        self.0.store(word, Ordering::Release);
+        Returning { entry: self, word }
     }
 
-    /// The slot is in the free list, or somebody has already taken it from there (then this does nothing).
-    #[inline]
-    pub(crate) fn settle(&self, generation: u32) {
-        let returning = Self::word(RETURNING, generation);
-        let _ = self.0.compare_exchange(returning, FREE, Ordering::Release, Ordering::Relaxed);
+    /// The share that this endpoint has in the slot as the number of a [`SlotState`], 0 for none; and whether a guard
+    /// has not let go of it yet.
+    pub(crate) fn share(&self) -> (u32, bool) {
+        // Acquire pairs with the Release in `settle`: what was done to the metadata before is visible.
+        let seen = self.0.load(Ordering::Acquire);
+        #[allow(clippy::cast_possible_truncation)] // two bits
+        ((seen >> SHARE_AT) as u32 & SlotState::Lent as u32, seen & STATE == HELD)
     }
 
     /// The generation of the guard that holds the slot, if one does.
     #[must_use]
     pub fn held_generation(&self) -> Option<u32> {
         let seen = self.0.load(Ordering::Acquire);
-        #[allow(clippy::cast_possible_truncation)] // two bits of state, 32 of generation
-        (seen & 3 == HELD).then_some((seen >> 2) as u32)
+        (seen & STATE == HELD).then_some((seen >> GENERATION_AT) as u32)
     }
 
     fn is_returning(&self) -> bool {
-        self.0.load(Ordering::Acquire) & 3 == RETURNING
+        self.0.load(Ordering::Acquire) & STATE == RETURNING
     }
 }
 
@@ -329,21 +376,43 @@ impl<'a> LedgerRef<'a> {
 mod tests {
     use super::*;
 
+    const SENT: SlotState = SlotState::InFlight;
+
     #[test]
     fn a_held_slot_cannot_be_claimed_again() {
         let entry = LedgerEntry::new();
-        entry.claim(3, 1).unwrap();
-        assert_eq!(entry.claim(3, 2), Err(PeerFault::AlreadyHeld { slot: 3 }));
-        assert_eq!(entry.held_generation(), Some(1));
+        entry.claim(3, 1, SlotState::Allocated).unwrap();
+        assert_eq!(entry.claim(3, 2, SENT), Err(PeerFault::AlreadyHeld { slot: 3 }));
+        assert_eq!((entry.held_generation(), entry.share()), (Some(1), (1, true)));
     }
 
     #[test]
     fn a_slot_popped_again_before_it_settled_stays_held() {
         let entry = LedgerEntry::new();
-        entry.claim(0, 1).unwrap();
-        entry.let_go(1);
-        entry.claim(0, 2).unwrap();
-        entry.settle(1);
+        entry.claim(0, 1, SENT).unwrap();
+        let first = entry.let_go();
+        entry.claim(0, 2, SENT).unwrap();
+        first.settle();
         assert_eq!(entry.held_generation(), Some(2));
+    }
+
+    #[test]
+    fn a_slot_sent_here_again_in_its_generation_is_settled_by_its_own_guard_only() {
+        let entry = LedgerEntry::new();
+        entry.claim(0, u32::MAX, SENT).unwrap();
+        let first = entry.let_go();
+        entry.claim(0, u32::MAX, SENT).unwrap();
+        let second = entry.let_go();
+        first.settle();
+        assert!(entry.is_returning());
+        second.settle();
+        assert_eq!((entry.is_returning(), entry.share()), (false, (0, false)));
+    }
+
+    #[test]
+    fn turns_wrap_around_without_touching_the_rest() {
+        let entry = LedgerEntry(AtomicU64::new(free_in_turn_of(u64::MAX)));
+        entry.claim(0, 5, SENT).unwrap();
+        assert_eq!((entry.held_generation(), entry.share()), (Some(5), (2, true)));
     }
 }

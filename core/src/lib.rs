@@ -22,10 +22,11 @@
 //! moment: no undefined behaviour from control data, no panic, no unbounded loop; a typed [`PeerFault`] that names
 //! what was seen, after which the endpoint is closed.
 //!
-//! What remains on trust: a received payload is handed out as `&[u8]`, on the protocol's word that its sender has let
-//! go of the slot. A sender that breaks its word can change those bytes while they are read. Whoever cannot trust the
-//! peer that far copies the payload out first ([`Message::copy_to`](link::Message::copy_to)). The other such place is
-//! the free list's link, which version 1 keeps in the slot itself: see [`slots`].
+//! What remains on trust: a received payload is handed out as `&[u8]`, on the protocol's word that its sender writes to
+//! the slot no more. A sender that breaks its word can change those bytes while they are read; and so can a receiver
+//! those that their sender [reads on](link::Frozen) after it has sent them. Whoever cannot trust the peer that far copies
+//! the payload out first ([`Message::copy_to`](link::Message::copy_to)), and keeps nothing of what it sends. The other such
+//! place is the free list's link, which version 1 keeps in the slot itself: see [`slots`].
 
 #![no_std]
 #![deny(unsafe_code)]

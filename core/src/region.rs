@@ -15,8 +15,9 @@
 //!    because `base` and every [`At`] are.
 //! 3. Nobody forms a reference to the region's bytes other than to atomics, apart from [`Held`].
 //! 4. A [`Held`] exists only while the ledger of its endpoint says "held" for the one slot that contains its span
-//!    (private memory, claimed by a read-modify-write), so two `Held` of one endpoint never overlap. The other
-//!    peer has let go of the slot by the protocol; the crate's front page says what that word is worth.
+//!    (private memory, claimed by a read-modify-write), so two `Held` of one endpoint never overlap. By the
+//!    protocol the other peer has let go of the slot, or both have it and neither writes: those of a lent slot are never
+//!    borrowed mutably. The crate's front page says what the peer's word is worth.
 
 #![allow(unsafe_code)]
 

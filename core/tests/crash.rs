@@ -6,7 +6,7 @@
 //!
 //! Seen to fail on these mutants of core: `reset` without cutting the free list off (a freed slot is still listed: a fault);
 //! `reclaim` that keeps what is marked in flight (slots leak); `reset` that leaves the rings as they were (the newcomer
-//! receives the dead one's messages).
+//! receives the dead one's messages); `reset` that leaves a dead peer's share in a lent slot (slots leak).
 
 mod common;
 
@@ -18,11 +18,11 @@ use common::watched::{Watch, Watched};
 use common::{HeapEndpoint, HeapLink, HeapRegion, SharedLedger, endpoint, leaked, region};
 use rapace_shm_core::endpoint::{Endpoint, Polled};
 use rapace_shm_core::layout::{MsgDescHot, ShmSessionConfig, calculate_segment_size};
-use rapace_shm_core::link::{Link, Loan, Message, Payload, Receiver, Sender};
+use rapace_shm_core::link::{Frozen, Link, Loan, Message, Payload, Receiver, Sender};
 use rapace_shm_core::region::ByteRegion;
 use rapace_shm_core::wake::Step;
 
-const CONFIG: ShmSessionConfig = ShmSessionConfig { ring_capacity: 4, slot_size: 64, slot_count: 8 };
+const CONFIG: ShmSessionConfig = ShmSessionConfig { ring_capacity: 8, slot_size: 64, slot_count: 16 };
 
 /// Kills at one access; from then on nothing happens any more.
 struct Killer {
@@ -75,8 +75,14 @@ fn slot(number: u64) -> [u8; 40] {
     [number.to_le_bytes()[0]; 40]
 }
 
-/// Everything that a peer does, once: receive inline and in place, hold, free, loan, send in place and copied, in
-/// batches, give up a loan, wait for data, space and slots, fill the ring, close.
+fn frozen<E: Endpoint>(tx: &mut Sender<E>, number: u64) -> Frozen<E> {
+    let mut loan = tx.try_loan(40).unwrap();
+    loan.append(&slot(number));
+    loan.freeze()
+}
+
+/// Everything that a peer does, once: receive inline, in place and on loan from the other, hold, free, loan, send in place
+/// and copied, in batches, to read on, give up a loan, wait for data, space and slots, fill the ring, close.
 fn live<E>(tx: &mut Sender<E>, rx: &mut Receiver<E>)
 where
     E: Endpoint,
@@ -88,6 +94,11 @@ where
     loan.append(&slot(1));
     tx.try_send_loan(&MsgDescHot::data(100), loan).unwrap();
     drop(tx.try_loan(40).unwrap());
+    let kept = [1, 2].map(|number| frozen(tx, number));
+    tx.try_send_frozen(&MsgDescHot::data(100), &kept[0]).unwrap();
+    tx.try_send_frozen(&MsgDescHot::data(100), &kept[0]).unwrap();
+    let [sent, unsent] = kept;
+    drop(unsent);
     let _ = tx.feed(&MsgDescHot::data(101), &slot(2));
     let _ = tx.feed(&MsgDescHot::data(102), b"inline");
     tx.flush();
@@ -104,6 +115,7 @@ where
     }
     tx.disarm();
     drop(held);
+    drop(sent);
     tx.close();
     rx.close();
 }
@@ -112,29 +124,34 @@ where
 struct Survivor {
     link: HeapLink,
     loan: Option<Loan<HeapEndpoint>>,
-    payload: Option<Payload<HeapEndpoint>>,
+    /// Sent to the other, and read on.
+    kept: [Frozen<HeapEndpoint>; 2],
+    payloads: Vec<Payload<HeapEndpoint>>,
 }
 
 impl Survivor {
-    /// Sends one message inline and two in slots, and takes a loan.
+    /// Sends one message inline and two in slots that it reads on, and takes a loan.
     fn start(mut link: HeapLink) -> Self {
         let (tx, _) = link.split();
-        tx.try_send(&MsgDescHot::data(1), &slot(1)).unwrap();
+        let kept = [1, 3].map(|number| frozen(tx, number));
+        tx.try_send_frozen(&MsgDescHot::data(1), &kept[0]).unwrap();
         tx.try_send(&MsgDescHot::data(2), b"inline").unwrap();
-        tx.try_send(&MsgDescHot::data(3), &slot(3)).unwrap();
+        tx.try_send_frozen(&MsgDescHot::data(3), &kept[1]).unwrap();
         let mut loan = tx.try_loan(40).unwrap();
         loan.copy_from_slice(&slot(9));
-        Self { link, loan: Some(loan), payload: None }
+        Self { link, loan: Some(loan), kept, payloads: Vec::new() }
     }
 
-    /// Goes on as if nothing had happened: takes what arrived and keeps the first payload.
+    /// Goes on as if nothing had happened: takes what arrived and keeps the first two payloads, of which one is lent.
     fn carry_on(&mut self) {
         let (tx, rx) = self.link.split();
         while let Ok(Some(message)) = rx.try_recv() {
             assert!((100..110).contains(&message.descriptor().msg_id), "torn: {:?}", message.descriptor());
             if message.descriptor().payload_slot < CONFIG.slot_count {
                 assert!(message.payload().iter().all(|byte| *byte == message.payload()[0]) && message.len() == 40);
-                self.payload.get_or_insert(message.into_payload());
+                if self.payloads.len() < 2 {
+                    self.payloads.push(message.into_payload());
+                }
             }
         }
         let _ = tx.try_send(&MsgDescHot::data(4), &slot(4));
@@ -142,8 +159,8 @@ impl Survivor {
 
     /// Resets for a new peer, exchanges something with it, and finds everything where it was.
     fn replace_peer(mut self, region: &HeapRegion) {
-        let mine = u32::from(self.loan.is_some()) + u32::from(self.payload.is_some());
-        let kept = self.payload.as_ref().map(|payload| payload[0]);
+        let mine = 3 + u32::try_from(self.payloads.len()).unwrap();
+        let received: Vec<u8> = self.payloads.iter().map(|payload| payload[0]).collect();
         self.link.reset().expect("nothing of the survivor's is under way");
         assert_eq!(leaked(&self.link), mine, "everything but the survivor's own is free");
         let mut other = Link::attach(endpoint(region, CONFIG.slot_count)).expect("the dead one's side is vacant");
@@ -151,9 +168,16 @@ impl Survivor {
         every_slot_once(&mut self.link, &mut other, CONFIG.slot_count - mine);
         let loan = self.loan.take().unwrap();
         assert_eq!(*loan, slot(9), "nobody else wrote into the survivor's loan");
-        if let Some(payload) = self.payload.take() {
-            assert!(payload.iter().all(|byte| Some(*byte) == kept), "nobody else wrote into the survivor's payload");
+        for (payload, first) in self.payloads.drain(..).zip(received) {
+            assert!(payload.iter().all(|byte| *byte == first), "nobody else wrote into the survivor's payloads");
         }
+        for (kept, number) in self.kept.iter().zip([1, 3]) {
+            assert_eq!(**kept, slot(number), "nobody else wrote into the survivor's frozen bytes");
+            self.link.split().0.try_send_frozen(&MsgDescHot::data(5), kept).unwrap();
+            let again = other.split().1.try_recv().unwrap().unwrap();
+            assert_eq!(again.payload().as_ptr(), kept.as_ptr(), "the dead one has no share in them");
+        }
+        drop(self.kept);
         self.link.split().0.try_send_loan(&MsgDescHot::data(5), loan).unwrap();
         assert_eq!(other.split().1.try_recv().unwrap().unwrap().payload(), slot(9));
         assert_eq!(leaked(&self.link), 0);

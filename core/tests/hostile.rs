@@ -25,7 +25,7 @@ use rapace_shm_core::layout::{
     At, DataSegmentHeader, DescRingHeader, FrameFlags, INLINE_PAYLOAD_SIZE, MsgDescHot, SegmentHeader, SegmentOffsets,
     ShmSessionConfig, SlotMeta, calculate_segment_size,
 };
-use rapace_shm_core::link::{Link, LinkError, Loan, Payload, RecvError, SendError};
+use rapace_shm_core::link::{Frozen, Link, LinkError, Loan, Payload, RecvError, SendError};
 use rapace_shm_core::region::Region;
 use rapace_shm_core::wake::Step;
 
@@ -129,6 +129,7 @@ struct Side {
     link: Link<Victim>,
     loans: Vec<Loan<Victim>>,
     payloads: Vec<Payload<Victim>>,
+    kept: Vec<Frozen<Victim>>,
     /// Since the last reset a fault was reported.
     faulted: bool,
     /// Since the last reset an end was closed, by a fault or by the peer's.
@@ -137,7 +138,7 @@ struct Side {
 
 impl Side {
     fn new(link: Link<Victim>) -> Self {
-        Self { link, loans: Vec::new(), payloads: Vec::new(), faulted: false, ended: false }
+        Self { link, loans: Vec::new(), payloads: Vec::new(), kept: Vec::new(), faulted: false, ended: false }
     }
 
     /// One call, chosen at random. Whatever comes back is an answer that the documentation names.
@@ -146,7 +147,7 @@ impl Side {
         let max_sent = max.max(INLINE_PAYLOAD_SIZE);
         let bytes = [7; 100];
         let bytes = &bytes[..rng.usize(..100)];
-        match rng.u8(..16) {
+        match rng.u8(..19) {
             0..3 => {
                 let sent = self.link.split().0.try_send(&descriptor, bytes);
                 assert!(bytes.len() <= max_sent || sent.is_err());
@@ -202,12 +203,25 @@ impl Side {
                 self.link.split().1.disarm();
             }
             14 => drop(self.payloads.pop()),
+            15 | 16 => self.send_frozen(rng, &descriptor),
+            17 => drop(self.kept.pop()),
             _ => {
                 drop(self.loans.pop());
                 let status = self.link.status();
                 assert!(status.slots.free_list_len <= status.slots.total && !status.to_string().is_empty());
             }
         }
+    }
+
+    /// Freezes a loan if there is one, and sends some of what is frozen.
+    fn send_frozen(&mut self, rng: &mut Rng, descriptor: &MsgDescHot) {
+        self.kept.extend(self.loans.pop().map(Loan::freeze));
+        let Some(kept) = rng.choice(&self.kept) else { return };
+        std::hint::black_box(kept.iter().fold(0, |sum, byte| sum ^ byte));
+        let from = rng.usize(..=kept.len());
+        let slice = kept.slice(from..rng.usize(from..=kept.len())).expect("within");
+        let sent = self.link.split().0.try_send_frozen(descriptor, slice);
+        self.sent(sent);
     }
 
     fn sent(&mut self, result: Result<(), SendError>) {
@@ -246,7 +260,9 @@ impl Side {
     fn check_disjoint(&self) {
         let loans = self.loans.iter().map(|loan| loan.as_ptr_range());
         let payloads = self.payloads.iter().map(|payload| payload.as_ptr_range());
-        let mut ranges: Vec<Range<*const u8>> = loans.chain(payloads).filter(|range| !range.is_empty()).collect();
+        let kept = self.kept.iter().map(|kept| kept.as_ptr_range());
+        let mut ranges: Vec<Range<*const u8>> =
+            loans.chain(payloads).chain(kept).filter(|range| !range.is_empty()).collect();
         ranges.sort_by_key(|range| range.start);
         assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start), "two guards overlap");
     }

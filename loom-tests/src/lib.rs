@@ -12,6 +12,7 @@
 //! | `tests/wait.rs` | waiting for data, for space, for slots, in both directions at once |
 //! | `tests/message.rs` | whole messages with their payload in a slot |
 //! | `tests/close.rs` | either end closes while the other one waits |
+//! | `tests/frozen.rs` | both sides let go of bytes that the sender reads on; one sends them again; a reset meanwhile |
 //! | `tests/guard.rs` | guards of one endpoint in several threads; a reset meanwhile |
 //!
 //! Every model is recorded with mutants that it kills: core with one thing wrong, by a [`Mutation`]. Those are tests
@@ -40,5 +41,5 @@ pub use fields::Fields;
 pub use mutant::{Mutant, MutantWord, Mutation};
 pub use place::Lines;
 pub use region::LoomRegion;
-pub use session::{Peers, assert_all_free, free_head, loan, receive, returned_by, send, wait};
+pub use session::{Peers, assert_all_free, free_head, loan, receive, returned_by, send, slot_meta, wait};
 pub use word::LoomWord;

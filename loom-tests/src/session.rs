@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use rapace_shm_core::layout::{DataSegmentHeader, DescRingHeader, MsgDescHot, SegmentOffsets, ShmSessionConfig};
+use rapace_shm_core::layout::{
+    DataSegmentHeader, DescRingHeader, MsgDescHot, SegmentOffsets, ShmSessionConfig, SlotMeta,
+};
 use rapace_shm_core::link::{Link, Loan, Message, PeerRole, Receiver, RecvError, SendError, Sender};
 use rapace_shm_core::wake::Step;
 
@@ -67,6 +69,15 @@ impl Peers {
 #[must_use]
 pub fn free_head(config: &ShmSessionConfig) -> usize {
     DataSegmentHeader::FREE_HEAD.within(SegmentOffsets::calculate(config).unwrap().data_header).offset()
+}
+
+/// Where a slot's generation and state are.
+///
+/// # Panics
+/// If the shape is none that the layout can carry.
+#[must_use]
+pub fn slot_meta(config: &ShmSessionConfig, slot: usize) -> usize {
+    SegmentOffsets::calculate(config).unwrap().slot_meta + slot * size_of::<SlotMeta>()
 }
 
 /// Where the head of the list of the slots that a peer has returned is.

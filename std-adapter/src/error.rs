@@ -35,7 +35,7 @@ pub enum Error {
         /// The largest message in bytes.
         max: usize,
     },
-    /// The loan belongs to another session.
+    /// The loan (or the vector, or the bytes) belongs to another session.
     #[error("the loan was made by another session; send it there")]
     ForeignLoan,
     /// The peer's process is gone; everything that it had published has been received.
@@ -288,40 +288,40 @@ impl From<Error> for io::Error {
     }
 }
 
-/// A loan that was not sent, and why. The loan is as it was.
-pub struct Unsent {
+/// A loan (or a vector) that was not sent, and why. It is as it was.
+pub struct Unsent<L = crate::Loan> {
     /// Why.
     pub error: Error,
     /// What was to be sent; `None` only if its slot is what the peer tampered with.
-    pub loan: Option<crate::Loan>,
+    pub loan: Option<L>,
 }
 
-impl fmt::Debug for Unsent {
+impl<L> fmt::Debug for Unsent<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unsent").field("error", &self.error).finish_non_exhaustive()
     }
 }
 
-impl fmt::Display for Unsent {
+impl<L> fmt::Display for Unsent<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
     }
 }
 
-impl std::error::Error for Unsent {
+impl<L> std::error::Error for Unsent<L> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.error)
     }
 }
 
-impl From<Unsent> for Error {
-    fn from(unsent: Unsent) -> Self {
+impl<L> From<Unsent<L>> for Error {
+    fn from(unsent: Unsent<L>) -> Self {
         unsent.error
     }
 }
 
-impl From<Unsent> for io::Error {
-    fn from(unsent: Unsent) -> Self {
+impl<L> From<Unsent<L>> for io::Error {
+    fn from(unsent: Unsent<L>) -> Self {
         unsent.error.into()
     }
 }

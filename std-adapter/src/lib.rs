@@ -22,6 +22,7 @@
 //! | [`ShmSession`] | both directions of a session: an in-process pair, on a memfd shared with a child process, or in a file |
 //! | [`Sender`], [`Receiver`] | the blocking halves, one per direction |
 //! | [`Loan`], [`Payload`], [`Message`] | slots being written, slots being read |
+//! | [`ShmBytes`] | bytes that their sender reads on while they are in flight |
 //! | [`SystemCalls`] | how often a side had to ask the kernel |
 //! | [`path`] | peers that meet by a file name: what that promises, and what it cannot |
 //! | [`futex`] | wait and wake on a shared word |
@@ -46,6 +47,7 @@
 #![cfg(target_os = "linux")]
 
 mod barrier;
+mod bytes;
 mod doorbell;
 mod endpoint;
 mod error;
@@ -70,6 +72,7 @@ mod wait;
 mod watch;
 mod wiring;
 
+pub use bytes::ShmBytes;
 pub use doorbell::{Doorbell, close_peer_fd};
 pub use endpoint::{Loan, Message, Payload, ShmEndpoint};
 pub use error::{Error, HandshakeError, Unsent};
@@ -88,6 +91,8 @@ pub use rapace_shm_core::layout::{
 pub use rapace_shm_core::link::{LinkStatus, PeerRole};
 pub use receiver::{Iter, Receiver};
 pub use sender::Sender;
+#[cfg(feature = "allocator")]
+pub use sender::{ShmVec, shm_vec, shm_vec_with_capacity};
 pub use session::{SessionOptions, ShmSession};
 pub use shared::SharedSender;
 pub use spin::Spin;

@@ -1,5 +1,7 @@
 //! The blocking sender: core's send step, and a futex to wait on.
 
+mod in_place;
+
 use std::time::Instant;
 
 use rapace_shm_core::endpoint::Half;
@@ -14,6 +16,8 @@ use crate::event_source::EventSource;
 use crate::spin::Spin;
 use crate::system_calls::SystemCalls;
 use crate::wait::{Waits, until_ready};
+#[cfg(feature = "allocator")]
+pub use in_place::{ShmVec, shm_vec, shm_vec_with_capacity};
 
 /// The sending half of a session. `Send`, but neither `Sync` nor `Clone`: the ring has one producer.
 ///

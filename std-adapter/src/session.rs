@@ -341,6 +341,13 @@ impl ShmSession {
         self.receiver.system_calls()
     }
 
+    /// An allocator over this session's slots, for `Vec` and `Box`. It never waits for a slot.
+    #[cfg(feature = "allocator")]
+    #[must_use]
+    pub fn allocator(&self) -> rapace_shm_core::allocator::ShmAllocator<ShmEndpoint> {
+        self.sender.allocator()
+    }
+
     /// Both halves, borrowed.
     pub fn split(&mut self) -> (&mut Sender, &mut Receiver) {
         (&mut self.sender, &mut self.receiver)

@@ -155,3 +155,66 @@ fn beat(entries: &[Entry]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[derive(Default)]
+    struct Heard {
+        deaths: AtomicU32,
+        beats: AtomicU32,
+    }
+
+    impl Watched for Heard {
+        fn peer_died(&self) {
+            self.deaths.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn beat(&self, _: u64) {
+            self.beats.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn whom(heard: &Arc<Heard>) -> Weak<dyn Watched> {
+        let whom: Weak<Heard> = Arc::downgrade(heard);
+        whom
+    }
+
+    fn is_watched(heard: &Arc<Heard>) -> bool {
+        let list = Watcher::of_process().unwrap().list.lock();
+        list.entries.iter().any(|entry| entry.whom.ptr_eq(&whom(heard)))
+    }
+
+    #[test]
+    fn a_process_is_watched_until_it_ends_or_nobody_wants_to_know() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let open = || rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        let heard = Arc::new(Heard::default());
+        let gone = watch(Duty::Death(open()), whom(&heard)).unwrap();
+        assert!(is_watched(&heard));
+        drop(gone);
+        assert!(!is_watched(&heard), "and its descriptor is closed as soon as the thread looks up");
+        let _watch = watch(Duty::Death(open()), whom(&heard)).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while heard.deaths.load(Ordering::Relaxed) == 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(heard.deaths.load(Ordering::Relaxed), 1, "told once");
+        assert!(!is_watched(&heard));
+    }
+
+    #[test]
+    fn hearts_beat_once_a_second_while_somebody_wants_it() {
+        let heard = Arc::new(Heard::default());
+        let watch = watch(Duty::Heartbeat, whom(&heard)).unwrap();
+        std::thread::sleep(Duration::from_millis(1500));
+        drop(watch);
+        let beats = heard.beats.load(Ordering::Relaxed);
+        assert!((1..=3).contains(&beats), "{beats}");
+    }
+}

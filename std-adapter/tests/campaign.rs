@@ -7,7 +7,8 @@
 //! | `RAPACE_SHM_REFUSALS` | refused and given-up sends | 10 000 |
 //! | `RAPACE_SHM_RANDOM_KILLS` | kills | 10 000 |
 //!
-//! Seen to fail on these mutants: a sleeper that reads the sequence word after its mark (an echo hangs); a deadline that
+//! Seen to fail on these mutants: a sleeper that waits for the word to change from what it is by then, instead of from what
+//! the ticket says (an echo hangs); a deadline that
 //! forgets the loan (slots leak); `reclaim` that skips what is marked allocated (a kill leaks).
 
 mod common;

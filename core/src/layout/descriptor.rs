@@ -166,11 +166,11 @@ impl MsgDescHot {
         self.line_with(pair(INLINE_PAYLOAD_SLOT, 0), range, inline_words(payload))
     }
 
-    /// The words of this message with its payload of `len` bytes at the start of a slot.
+    /// The words of this message with its payload of `len` bytes in a slot, `offset` bytes from its start.
     #[inline(always)]
-    pub(crate) fn line_with_slot(&self, slot: u32, generation: u32, len: u32) -> Line {
+    pub(crate) fn line_with_slot(&self, slot: u32, generation: u32, offset: u32, len: u32) -> Line {
         let [.., first, second] = *self.words();
-        self.line_with(pair(slot, generation), pair(0, len), [first, second])
+        self.line_with(pair(slot, generation), pair(offset, len), [first, second])
     }
 
     #[inline(always)]
@@ -242,8 +242,9 @@ mod tests {
     #[test]
     fn a_slot_is_named_and_the_rest_carried_unchanged() {
         let before = MsgDescHot { channel_id: 4, credit_grant: 5, inline_payload: [7; 16], ..MsgDescHot::data(3) };
-        let sent = MsgDescHot::from_line(before.line_with_slot(1, 2, 300));
-        let expected = MsgDescHot { payload_slot: 1, payload_generation: 2, payload_len: 300, ..before };
+        let sent = MsgDescHot::from_line(before.line_with_slot(1, 2, 16, 300));
+        let expected =
+            MsgDescHot { payload_slot: 1, payload_generation: 2, payload_offset: 16, payload_len: 300, ..before };
         assert_eq!(sent, expected);
     }
 }

@@ -18,6 +18,9 @@
 //! | [`DescRingHeader`] 140, 144 | `producer_state`, `consumer_state` | that end has not been closed |
 //! | [`DataSegmentHeader`] 28, 32 | `slots_sleeper_a`, `slots_sleeper_b` | may sleep at any time: always signal |
 //!
+//! And one value in a word that version 1.0 uses: a slot's state may be 3, [`SlotState::Lent`], in flight while its sender
+//! reads on. That is written only while the receiver's `peer_…_state` says that it is one of ours.
+//!
 //! Layouts are native-endian; a segment of the other endianness is refused by its magic. Reading generation and
 //! state of a slot as one 64-bit word beside a version 1.0 peer that writes them as two 32-bit words assumes that
 //! the platform keeps mixed-size atomics coherent, as x86-64 and AArch64 do.

@@ -64,6 +64,20 @@ impl DataSegmentHeader {
 }
 
 /// Who may touch a slot's bytes.
+///
+/// A set of two shares: 1 is the sender's, 2 the receiver's. Version 1.0 knows the first three states; it never sees the
+/// fourth, because bytes are lent only to a peer whose state word says that it is one of ours.
+///
+/// ```text
+///              allocate             send                     drop
+///   0 free ---------------> 1 ---------------> 2 in flight ---------> 0 free
+///                     allocated
+///                           | lend
+///                           v     the sender lets go first
+///                        3 lent --------------------------> 2
+///                           |     the receiver lets go first
+///                           +-----------------------------> 1
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum SlotState {
@@ -73,6 +87,8 @@ pub enum SlotState {
     Allocated = 1,
     /// The peer it was sent to.
     InFlight = 2,
+    /// Both, and neither writes: the sender reads on what it has sent. Whoever lets go last frees the slot. Ours.
+    Lent = 3,
 }
 
 impl SlotState {
@@ -84,6 +100,7 @@ impl SlotState {
             0 => Some(Self::Free),
             1 => Some(Self::Allocated),
             2 => Some(Self::InFlight),
+            3 => Some(Self::Lent),
             _ => None,
         }
     }

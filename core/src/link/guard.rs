@@ -1,30 +1,43 @@
-//! The two guards that own a slot: [`Loan`], being written, and [`Payload`], being read.
+//! The two guards that own a slot: [`Loan`], being written, and [`Payload`], being read. (The third, for bytes that their
+//! sender goes on reading, is [`Frozen`].)
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
+use super::frozen::Frozen;
 use crate::endpoint::Endpoint;
 use crate::layout::{INLINE_PAYLOAD_SIZE, Line, MsgDescHot, SlotState, Span};
 use crate::region::{ByteRegion, Held, Region, held_bytes};
 use crate::slots::{DataSegment, Slot, SlotPool};
 
-/// A slot that this endpoint holds; dropped, it goes back to the free list.
+/// A slot that this endpoint holds; dropped, it goes back to the free list, unless the other side has a share in it.
 pub(super) struct Guard<E: Endpoint, P: SlotPool> {
-    held: Held<E>,
-    pool: P,
-    slot: Slot,
+    pub(super) held: Held<E>,
+    pub(super) pool: P,
+    pub(super) slot: Slot,
     state: SlotState,
+    /// Where in the slot the bytes of a message to be sent start, in bytes. (Here, where there is room for it: the guard
+    /// is moved about.)
+    start: u32,
 }
 
 impl<E: Endpoint, P: SlotPool> Guard<E, P> {
-    /// `state` is the slot's: allocated or in flight.
+    /// `state` is this endpoint's share: allocated or in flight.
     #[inline]
     pub(super) fn new(held: Held<E>, pool: P, slot: Slot, state: SlotState) -> Self {
-        Self { held, pool, slot, state }
+        Self { held, pool, slot, state, start: 0 }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.held.span().len
+    }
+
+    /// What to write into the ring for `len` of these bytes, from the one at `from` on.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // at most a slot's size, which is a u32
+    pub(super) fn line(&self, descriptor: &MsgDescHot, from: usize, len: usize) -> Line {
+        let Slot { reference, generation } = self.slot;
+        descriptor.line_with_slot(reference, generation, self.start + from as u32, len as u32)
     }
 
     /// Gives the slot to the peer; nothing is left to give back.
@@ -64,6 +77,14 @@ impl<E: Endpoint, P: SlotPool> Loan<E, P> {
         Self { guard: Guard::new(held, pool, slot, SlotState::Allocated), written: 0 }
     }
 
+    /// A loan whose bytes start `start` bytes from the start of the slot.
+    #[cfg(feature = "allocator")]
+    pub(crate) fn starting_at(start: u32, held: Held<E>, pool: P, slot: Slot) -> Self {
+        let mut loan = Self::new(held, pool, slot);
+        loan.guard.start = start;
+        loan
+    }
+
     #[inline]
     pub(crate) fn endpoint(&self) -> &E {
         &self.guard.held.endpoint
@@ -71,11 +92,15 @@ impl<E: Endpoint, P: SlotPool> Loan<E, P> {
 
     /// Hands the slot over to the peer; says what to write into the ring. The loan is to be dropped, whatever comes of it.
     #[inline(always)]
-    pub(super) fn send(&mut self, descriptor: &MsgDescHot) -> Result<Line, crate::PeerFault> {
+    pub(crate) fn send(&mut self, descriptor: &MsgDescHot) -> Result<Line, crate::PeerFault> {
         self.guard.send()?;
-        let Slot { reference, generation } = self.guard.slot;
-        #[allow(clippy::cast_possible_truncation)] // at most a slot's size, which is a u32
-        Ok(descriptor.line_with_slot(reference, generation, self.len() as u32))
+        Ok(self.guard.line(descriptor, 0, self.len()))
+    }
+
+    /// Ends the writing: from here on the bytes are only read, here and, once [sent](super::Sender::try_send_frozen), by
+    /// the peer.
+    pub fn freeze(self) -> Frozen<E, P> {
+        Frozen::new(self.guard)
     }
 
     /// Length of the message in bytes: what was asked for, unless truncated.

@@ -40,6 +40,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod frozen;
 mod guard;
 mod recv;
 mod send;
@@ -50,6 +51,7 @@ use core::sync::atomic::Ordering;
 
 use thiserror::Error;
 
+pub use frozen::{Frozen, FrozenSlice};
 pub use guard::{Loan, Message, Payload};
 pub use recv::{Receiver, RecvError};
 pub use send::{SendError, Sender, Unsent};
@@ -237,9 +239,9 @@ impl Session {
     }
 
     /// Makes room for a new peer after the other one has gone: frees every slot that this endpoint does not hold,
-    /// empties both rings, and opens the side for [`Link::attach`]. Messages that were on their way are lost; loans and
-    /// payloads that this endpoint holds stay as they are. Returns how many slots the gone peer had in hand or on the
-    /// way.
+    /// empties both rings, and opens the side for [`Link::attach`]. Messages that were on their way are lost; loans,
+    /// frozen bytes and payloads that this endpoint holds stay as they are. Returns how many slots the gone peer had in
+    /// hand, if only to read, or on the way.
     ///
     /// The halves are this session's. The caller knows that the peer is gone; if it still runs, its next step is a
     /// [`PeerFault`], here or there.
@@ -556,7 +558,7 @@ impl<E: Endpoint> Link<E> {
     #[cfg(feature = "allocator")]
     #[must_use]
     pub fn allocator(&self) -> crate::allocator::ShmAllocator<E> {
-        crate::allocator::ShmAllocator::new(self.endpoint().clone(), self.session.slab())
+        self.sender.allocator()
     }
 
     /// Makes room for a new peer after the other one has gone; see [`Session::reset`].
@@ -610,6 +612,8 @@ mod tests {
     assert_impl_all!(Loan<Bare>: Send, Sync);
     assert_impl_all!(Payload<Bare>: Send, Sync);
     assert_impl_all!(Message<Bare>: Send, Sync);
+    assert_impl_all!(Frozen<Bare>: Send, Sync);
     assert_not_impl_any!(Loan<Bare>: Clone);
+    assert_not_impl_any!(Frozen<Bare>: Clone);
     assert_not_impl_any!(Payload<Bare>: Clone);
 }

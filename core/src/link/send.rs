@@ -1,9 +1,11 @@
-//! The one way out: every message of every adapter goes through [`Sender::feed`] or [`Sender::feed_loan`].
+//! The one way out: every message of every adapter goes through [`Sender::feed`], [`Sender::feed_loan`] or
+//! [`Sender::feed_frozen`].
 
 use core::fmt;
 
 use thiserror::Error;
 
+use super::frozen::FrozenSlice;
 use super::guard::Loan;
 use super::side::Side;
 use crate::endpoint::Endpoint;
@@ -34,7 +36,7 @@ pub enum SendError {
         /// The largest message in bytes.
         max: usize,
     },
-    /// The loan belongs to another session.
+    /// The loan (or the vector, or the frozen bytes) belongs to another session.
     #[error("the loan was made by another session; send it there")]
     ForeignLoan,
     /// The peer receives no more, or this sender was closed.
@@ -48,7 +50,7 @@ pub enum SendError {
     PeerFault(#[from] PeerFault),
 }
 
-/// A loan that was not sent, and why. The loan is as it was.
+/// A loan (or a vector) that was not sent, and why. It is as it was.
 pub struct Unsent<L> {
     /// Why.
     pub error: SendError,
@@ -204,6 +206,38 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         })
     }
 
+    /// Sends bytes that this side goes on reading, without a copy where that can be: that is, if the peer is one of ours
+    /// and has let go of the slot, should it have been sent before. Otherwise they are copied, into another slot (or, up
+    /// to 16 bytes, into the descriptor).
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send); [`SendError::ForeignLoan`] for bytes of another session.
+    pub fn try_send_frozen<'a>(
+        &mut self,
+        descriptor: &MsgDescHot,
+        bytes: impl Into<FrozenSlice<'a, E, P>>,
+    ) -> Result<(), SendError>
+    where
+        E: 'a,
+        P: 'a,
+    {
+        let sent = self.feed_frozen(descriptor, bytes);
+        self.flush();
+        sent
+    }
+
+    /// Sends bytes that this side goes on reading, or says what to sleep on; then nothing was sent.
+    ///
+    /// # Errors
+    /// Whatever makes sending impossible.
+    pub fn poll_send_frozen(
+        &mut self,
+        descriptor: &MsgDescHot,
+        bytes: FrozenSlice<'_, E, P>,
+    ) -> Result<Step<()>, SendError> {
+        self.poll(|sender| sender.try_send_frozen(descriptor, bytes))
+    }
+
     /// Puts a message into the ring that the peer does not see before [`flush`](Self::flush): many messages, one look
     /// at whether the peer sleeps.
     ///
@@ -223,16 +257,39 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     pub fn feed_loan(&mut self, descriptor: &MsgDescHot, loan: &mut Option<Loan<E, P>>) -> Result<(), SendError> {
         self.make_way()?;
         let Some(held) = loan else { return Ok(()) };
-        if !core::ptr::eq(held.endpoint().ledger().entries, self.side.endpoint.ledger().entries) {
-            return Err(SendError::ForeignLoan);
-        }
+        self.check_own(held.endpoint())?;
         let line = held.send(descriptor);
         *loan = None;
-        match line {
-            Ok(line) => self.producer.put(line),
-            Err(fault) => return Err(self.fail(fault)),
+        self.put(line)
+    }
+
+    /// Puts bytes that this side goes on reading into the ring; the peer does not see them before
+    /// [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// As [`try_send_frozen`](Self::try_send_frozen).
+    pub fn feed_frozen<'a>(
+        &mut self,
+        descriptor: &MsgDescHot,
+        bytes: impl Into<FrozenSlice<'a, E, P>>,
+    ) -> Result<(), SendError>
+    where
+        E: 'a,
+        P: 'a,
+    {
+        let bytes = bytes.into();
+        self.check_own(bytes.endpoint())?;
+        if bytes.len() <= INLINE_PAYLOAD_SIZE {
+            let mut short = [0; INLINE_PAYLOAD_SIZE];
+            let len = bytes.copy_to(&mut short);
+            return self.feed(descriptor, short.get(..len).unwrap_or(&short));
         }
-        Ok(())
+        self.make_way()?;
+        let line = match bytes.lend(descriptor).transpose() {
+            Some(lent) => lent,
+            None => Ok(self.copy_into_slot(descriptor, bytes.len(), |loan| bytes.copy_into(loan))?),
+        };
+        self.put(line)
     }
 
     /// Makes everything fed visible to the peer and wakes it if it sleeps.
@@ -290,6 +347,25 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         }
     }
 
+    /// Whether a slot is this endpoint's.
+    #[inline(always)]
+    pub(crate) fn check_own(&self, owner: &E) -> Result<(), SendError> {
+        if core::ptr::eq(owner.ledger().entries, self.side.endpoint.ledger().entries) {
+            return Ok(());
+        }
+        Err(SendError::ForeignLoan)
+    }
+
+    /// Writes a message whose slot was handed over to the place that there is for it.
+    #[inline(always)]
+    pub(crate) fn put(&mut self, line: Result<Line, PeerFault>) -> Result<(), SendError> {
+        match line {
+            Ok(line) => self.producer.put(line),
+            Err(fault) => return Err(self.fail(fault)),
+        }
+        Ok(())
+    }
+
     #[inline(always)]
     fn check_len(&self, len: usize) -> Result<(), SendError> {
         let max = self.pool.max_payload();
@@ -302,7 +378,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     /// Whether a message can go: this end and the peer's are open, and there is a place in the ring. As this is the
     /// ring's only producer there still is one when the message is written.
     #[inline(always)]
-    fn make_way(&mut self) -> Result<(), SendError> {
+    pub(crate) fn make_way(&mut self) -> Result<(), SendError> {
         // A closed sender has no room.
         if self.side.others_are_open() && self.producer.has_room() {
             return Ok(());
@@ -335,18 +411,25 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
             self.make_way()?;
             put(&mut self.producer, descriptor.line_with_inline(payload));
         } else {
-            let line = self.copy_into_slot(&descriptor.by_words(), payload)?;
+            let line = self.copy_into_slot(&descriptor.by_words(), payload.len(), |loan| {
+                loan.append(payload);
+            })?;
             put(&mut self.producer, line);
         }
         Ok(())
     }
 
     #[inline(never)]
-    fn copy_into_slot(&mut self, descriptor: &MsgDescHot, payload: &[u8]) -> Result<Line, SendError> {
-        self.check_len(payload.len())?;
+    fn copy_into_slot(
+        &mut self,
+        descriptor: &MsgDescHot,
+        len: usize,
+        copy: impl FnOnce(&mut Loan<E, P>),
+    ) -> Result<Line, SendError> {
+        self.check_len(len)?;
         self.make_way()?;
-        let mut loan = self.allocate(payload.len())?;
-        loan.append(payload);
+        let mut loan = self.allocate(len)?;
+        copy(&mut loan);
         loan.send(descriptor).map_err(|fault| self.fail(fault))
     }
 
@@ -373,7 +456,10 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     ///
     /// Two rounds at most: what can be missing is a place and then a slot, and a place once seen stays.
     #[inline]
-    fn poll<T>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<T, SendError>) -> Result<Step<T>, SendError> {
+    pub(crate) fn poll<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, SendError>,
+    ) -> Result<Step<T>, SendError> {
         let mut armed: Option<(SendError, Ticket)> = None;
         loop {
             let missing = match attempt(self) {

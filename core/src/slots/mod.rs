@@ -1,7 +1,8 @@
 //! The slab: slots of shared memory, lists of those that are free, and who may touch which.
 //!
-//! A slot is free, allocated (its sender writes) or in flight (sent, its receiver reads). Generation and state are one
-//! 64-bit word and every transition is one compare-exchange on both, so a stale handle can change nothing.
+//! A slot is free, allocated (its sender writes), in flight (sent, its receiver reads) or lent (sent, and both read).
+//! Generation and state are one 64-bit word and every transition is one compare-exchange on both, so a stale handle can
+//! change nothing. Of a lent slot each side gives up its [share](SlotState) when it lets go, and whoever is last frees it.
 //!
 //! A free slot is in one of three lists, each a tagged stack:
 //!
@@ -28,10 +29,17 @@ use crate::layout::{
     At, DataSegmentHeader, DescRingHeader, FREE_LIST_END, MsgDescHot, PeerState, SegmentOffsets, ShmSessionConfig,
     SlotMeta, SlotState, Span,
 };
+use crate::ledger::{LedgerEntry, Returning};
 use crate::link::{PeerRole, Session};
+#[cfg(feature = "allocator")]
+use crate::region::REGION_ALIGN;
 use crate::region::{Region, Word};
 use crate::wake::{self, WaitPoint};
 use free_list::{FreeList, Links, Taken};
+
+/// How often a change of one slot's shares is tried. Each failure means that the other side, or the reaper, has given up
+/// its own, which each of them does once.
+const SHARE_TRIES: u32 = 4;
 
 /// One slot that this endpoint holds. Not a permission: the guards around it are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +70,17 @@ pub trait SlotPool: Copy {
     /// The slot's metadata is not what it was; the claim is given back all the same.
     fn send<E: Endpoint>(&self, endpoint: &E, slot: Slot) -> Result<(), PeerFault>;
 
+    /// Hands an allocated slot over and keeps the right to read it: to be called right before its descriptor is written.
+    /// The claim stays. `false` if that cannot be, so that a copy has to be sent: the peer would not understand it, or has
+    /// the slot already. A pool that lends nothing leaves it at that.
+    ///
+    /// # Errors
+    /// The slot's metadata is not what it was.
+    fn lend<E: Endpoint>(&self, endpoint: &E, slot: Slot) -> Result<bool, PeerFault> {
+        let _ = (endpoint, slot);
+        Ok(false)
+    }
+
     /// Takes over the slot that a descriptor names and claims it in the ledger.
     ///
     /// # Errors
@@ -71,11 +90,13 @@ pub trait SlotPool: Copy {
     /// Where the payload of a descriptor that was accepted is.
     fn span(&self, descriptor: &MsgDescHot) -> Span;
 
-    /// Returns a held slot that is in this state to the free list and wakes those who wait for one.
+    /// Lets go of a held slot. `share` is what this endpoint has of it: [`SlotState::Allocated`] as its sender,
+    /// [`SlotState::InFlight`] as its receiver. If the other side has no share in it, the slot goes back to the free list
+    /// and those who wait for one are woken.
     ///
     /// # Errors
     /// The slot's metadata is not what it was; the claim is given back all the same.
-    fn free<E: Endpoint>(&self, endpoint: &E, slot: Slot, state: SlotState) -> Result<(), PeerFault>;
+    fn free<E: Endpoint>(&self, endpoint: &E, slot: Slot, share: SlotState) -> Result<(), PeerFault>;
 
     /// Wakes everybody who waits for a slot.
     fn wake_waiters<E: Endpoint>(&self, endpoint: &E);
@@ -138,6 +159,13 @@ impl DataSegment {
         Span { offset: self.data() + slot as usize * size, len: size }
     }
 
+    /// What every slot's address is a multiple of, in bytes: a power of two.
+    #[cfg(feature = "allocator")]
+    pub(crate) fn slot_align(&self) -> usize {
+        let either = self.data() | self.config.slot_size as usize | REGION_ALIGN;
+        1 << either.trailing_zeros()
+    }
+
     /// The slot that contains the byte at `offset` of the region, and how many bytes there are from there to its end.
     #[cfg(feature = "allocator")]
     pub(crate) fn locate(&self, offset: usize) -> Option<(u32, usize)> {
@@ -197,9 +225,9 @@ impl DataSegment {
         [self.common(), self.returned_by(PeerRole::A), self.returned_by(PeerRole::B)]
     }
 
-    /// Whether the other peer knows the lists of returned slots.
+    /// Whether the other peer is one of ours: it knows the lists of returned slots, and what lent means.
     #[inline(always)]
-    fn peer_looks_everywhere<R: Region>(&self, region: &R) -> bool {
+    fn peer_is_ours<R: Region>(&self, region: &R) -> bool {
         let seen = region.u32(self.own().peer().state()).load(Ordering::Relaxed);
         seen == PeerState::Attached as u32 || seen == PeerState::Left as u32
     }
@@ -232,23 +260,68 @@ impl DataSegment {
     /// Returns a slot whose metadata says free and which this endpoint still has to itself.
     #[inline]
     fn push<R: Region>(&self, region: &R, slot: u32) -> Result<(), PeerFault> {
-        let list = if self.peer_looks_everywhere(region) { self.returned_by(self.own()) } else { self.common() };
+        let list = if self.peer_is_ours(region) { self.returned_by(self.own()) } else { self.common() };
         list.push(region, self, slot)
     }
 
-    /// One transition: from exactly this generation and state to the other.
+    /// One transition, from exactly this generation and state to the other; else what stands there.
+    #[inline(always)]
+    fn exchange<R: Region>(&self, region: &R, slot: u32, from: SlotMeta, to: SlotMeta) -> Result<(), SlotMeta> {
+        // AcqRel: the new owner sees what the old one did with the bytes.
+        let word = region.u64(self.meta(slot));
+        match word.compare_exchange(from.to_word(), to.to_word(), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(()),
+            Err(seen) => Err(SlotMeta::from_word(seen)),
+        }
+    }
+
+    /// As [`exchange`](Self::exchange), where anything else is a fault.
     #[inline]
     fn change<R: Region>(&self, region: &R, slot: u32, from: SlotMeta, to: SlotMeta) -> Result<(), PeerFault> {
-        // AcqRel: the new owner sees what the old one did with the bytes.
-        match region.u64(self.meta(slot)).compare_exchange(
-            from.to_word(),
-            to.to_word(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        ) {
-            Ok(_) => Ok(()),
-            Err(seen) => Err(mismatch(slot, from, SlotMeta::from_word(seen))),
+        self.exchange(region, slot, from, to).map_err(|seen| mismatch(slot, from, seen))
+    }
+
+    /// Lists a slot that this endpoint has just freed, and tells those who wait for one.
+    #[inline(always)]
+    fn put_back<E: Endpoint>(&self, endpoint: &E, slot: u32, returning: Returning<'_>) -> Result<(), PeerFault> {
+        let pushed = self.push(endpoint.region(), slot);
+        returning.settle();
+        self.wake_waiters(endpoint);
+        pushed
+    }
+
+    /// Gives up a share in a slot that is not this endpoint's alone: `seen` stands there and not `alone`. Frees it if that
+    /// turns out to be the last share after all.
+    #[inline(never)]
+    fn free_beside<E: Endpoint>(
+        &self,
+        endpoint: &E,
+        slot: u32,
+        (alone, mut seen): (SlotMeta, SlotMeta),
+        returning: Returning<'_>,
+    ) -> Result<(), PeerFault> {
+        let [lent, free] = [SlotState::Lent, SlotState::Free].map(|state| SlotMeta::new(alone.generation, state));
+        let mut fault = PeerFault::NeverSettles { tries: SHARE_TRIES };
+        for _ in 0..SHARE_TRIES {
+            let left = match seen {
+                seen if seen == alone => free,
+                seen if seen == lent => SlotMeta { state: lent.state & !alone.state, ..lent },
+                other => {
+                    fault = mismatch(slot, alone, other);
+                    break;
+                }
+            };
+            match self.exchange(endpoint.region(), slot, seen, left) {
+                Ok(()) if left == free => return self.put_back(endpoint, slot, returning),
+                Ok(()) => {
+                    returning.settle();
+                    return Ok(());
+                }
+                Err(now) => seen = now,
+            }
         }
+        returning.settle();
+        Err(fault)
     }
 
     /// Whether the metadata is what a slot that was just popped must have; its generation.
@@ -287,6 +360,7 @@ impl DataSegment {
                 Some(SlotState::Free) => status.free += 1,
                 Some(SlotState::Allocated) => status.allocated += 1,
                 Some(SlotState::InFlight) => status.in_flight += 1,
+                Some(SlotState::Lent) => status.lent += 1,
                 None => status.unknown += 1,
             }
         }
@@ -295,15 +369,15 @@ impl DataSegment {
         status
     }
 
-    /// Frees every slot that this endpoint's ledger does not hold and builds the common list anew from them. The other
-    /// peer is gone, no allocation of this endpoint is under way (its sender is borrowed, the gate is shut), but guards
-    /// may be dropped meanwhile by other threads.
+    /// Frees every slot that this endpoint's ledger does not hold, drops the dead peer's share in those that it does, and
+    /// builds the common list anew. The other peer is gone, no allocation of this endpoint is under way (its sender is
+    /// borrowed, the gate is shut), but guards may be dropped meanwhile by other threads.
     ///
     /// ```text
     ///   1. claim every entry that nobody holds         a guard that is dropped from here on pushes its slot itself
     ///   2. cut each list off
     ///   3. walk what was cut off: a slot on it that was not claimed in 1 was pushed meanwhile; push it again
-    ///   4. free and push every slot claimed in 1
+    ///   4. free and push every slot claimed in 1; of every other one, give up what was the dead peer's
     /// ```
     pub(crate) fn reclaim<E: Endpoint>(&self, endpoint: &E) -> Result<Reclaimed, PeerFault> {
         let region = endpoint.region();
@@ -329,21 +403,60 @@ impl DataSegment {
         let mut lost = 0;
         for slot in 0..self.config.slot_count {
             let entry = ledger.entry(slot)?;
-            if !entry.is_reapers() {
-                continue;
-            }
-            let seen = SlotMeta::from_word(region.u64(self.meta(slot)).load(Ordering::Acquire));
-            let was_free = seen.state == SlotState::Free as u32;
-            lost += u32::from(!was_free);
-            // A slot that was in somebody's hands gets a new generation, so that no handle to it is good any more.
-            let generation = seen.generation.wrapping_add(u32::from(!was_free));
-            let free = SlotMeta::new(generation, SlotState::Free).to_word();
-            region.u64(self.meta(slot)).store(free, Ordering::Release);
-            entry.transfer();
-            self.common().push(region, self, slot)?;
+            let was_dead_peers = if entry.is_reapers() {
+                self.free_unheld(region, slot, entry)?
+            } else {
+                self.give_up_for_dead(region, slot, entry)?
+            };
+            lost += u32::from(was_dead_peers);
         }
         self.wake_waiters(endpoint);
         Ok(Reclaimed::Slots(lost))
+    }
+
+    /// Frees and lists a slot that the reaper has claimed; says whether it was in somebody's hands.
+    fn free_unheld<R: Region>(&self, region: &R, slot: u32, entry: &LedgerEntry) -> Result<bool, PeerFault> {
+        let seen = SlotMeta::from_word(region.u64(self.meta(slot)).load(Ordering::Acquire));
+        let was_free = seen.state == SlotState::Free as u32;
+        // A slot that was in somebody's hands gets a new generation, so that no handle to it is good any more.
+        let generation = seen.generation.wrapping_add(u32::from(!was_free));
+        let free = SlotMeta::new(generation, SlotState::Free).to_word();
+        region.u64(self.meta(slot)).store(free, Ordering::Release);
+        entry.transfer();
+        self.common().push(region, self, slot)?;
+        Ok(!was_free)
+    }
+
+    /// Gives up the dead peer's share in a slot that was held here when the reaper came; says whether there was one. The
+    /// guard may be dropped meanwhile, so each of its steps may come in between:
+    ///
+    /// ```text
+    ///   guard, with share s         metadata      here: metadata first, then the entry
+    ///                               lent          to s: the guard, or its drop, goes on alone
+    ///   let go in the ledger
+    ///   lent -> the dead one's      not s         nobody is left who would free it: to free, and push
+    ///   settle
+    ///
+    ///   s -> free, push             free          nothing
+    /// ```
+    fn give_up_for_dead<R: Region>(&self, region: &R, slot: u32, entry: &LedgerEntry) -> Result<bool, PeerFault> {
+        let mut seen = SlotMeta::from_word(region.u64(self.meta(slot)).load(Ordering::Acquire));
+        for _ in 0..SHARE_TRIES {
+            let (own, is_held) = entry.share();
+            let left = seen.state & own;
+            let is_tampered = SlotState::from_u32(seen.state).is_none() || (is_held && left == 0);
+            // What was tampered with is for its guard to find.
+            if seen.state == left || is_tampered {
+                return Ok(false);
+            }
+            let generation = seen.generation.wrapping_add(u32::from(left == 0));
+            match self.exchange(region, slot, seen, SlotMeta { generation, state: left }) {
+                Ok(()) if left == 0 => return self.common().push(region, self, slot).map(|()| true),
+                Ok(()) => return Ok(true),
+                Err(now) => seen = now,
+            }
+        }
+        Err(PeerFault::NeverSettles { tries: SHARE_TRIES })
     }
 }
 
@@ -389,7 +502,7 @@ impl SlotPool for DataSegment {
         let before = self.generation_of_free(region, slot)?;
         let generation = before.wrapping_add(1);
         let entry = endpoint.ledger().entry(slot)?;
-        entry.claim(slot, generation)?;
+        entry.claim(slot, generation, SlotState::Allocated)?;
         let taken = self.change(
             region,
             slot,
@@ -418,6 +531,21 @@ impl SlotPool for DataSegment {
     }
 
     #[inline]
+    fn lend<E: Endpoint>(&self, endpoint: &E, slot: Slot) -> Result<bool, PeerFault> {
+        let Slot { reference, generation } = slot;
+        let region = endpoint.region();
+        if !self.peer_is_ours(region) {
+            return Ok(false);
+        }
+        let [from, lent] = [SlotState::Allocated, SlotState::Lent].map(|state| SlotMeta::new(generation, state));
+        match self.exchange(region, reference, from, lent) {
+            Ok(()) => Ok(true),
+            Err(seen) if seen == lent => Ok(false),
+            Err(seen) => Err(mismatch(reference, from, seen)),
+        }
+    }
+
+    #[inline]
     fn accept<E: Endpoint>(&self, endpoint: &E, descriptor: &MsgDescHot) -> Result<(), PeerFault> {
         let slot = descriptor.payload_slot;
         self.check_index(slot)?;
@@ -432,12 +560,12 @@ impl SlotPool for DataSegment {
         region.will_write(self.link(slot).offset());
         let generation = descriptor.payload_generation;
         let expected = SlotMeta::new(generation, SlotState::InFlight);
-        // Acquire pairs with the sender's change to in flight.
+        // Acquire pairs with the sender's change to in flight, or to lent.
         let seen = SlotMeta::from_word(region.u64(self.meta(slot)).load(Ordering::Acquire));
-        if seen != expected {
+        if seen != expected && seen != SlotMeta::new(generation, SlotState::Lent) {
             return Err(mismatch(slot, expected, seen));
         }
-        endpoint.ledger().entry(slot)?.claim(slot, generation)
+        endpoint.ledger().entry(slot)?.claim(slot, generation, SlotState::InFlight)
     }
 
     #[inline]
@@ -448,25 +576,16 @@ impl SlotPool for DataSegment {
     }
 
     #[inline]
-    fn free<E: Endpoint>(&self, endpoint: &E, slot: Slot, state: SlotState) -> Result<(), PeerFault> {
-        let Slot { reference, generation } = slot;
+    fn free<E: Endpoint>(&self, endpoint: &E, slot: Slot, share: SlotState) -> Result<(), PeerFault> {
         let region = endpoint.region();
-        let entry = endpoint.ledger().entry(reference)?;
-        let freed = self.change(
-            region,
-            reference,
-            SlotMeta::new(generation, state),
-            SlotMeta::new(generation, SlotState::Free),
-        );
-        if let Err(fault) = freed {
-            entry.transfer();
-            return Err(fault);
+        let Slot { reference, generation } = slot;
+        // The claim goes first: once the other side has the slot to itself, it may come back here at once.
+        let returning = endpoint.ledger().entry(reference)?.let_go();
+        let alone = SlotMeta::new(generation, share);
+        match self.exchange(region, reference, alone, SlotMeta::new(generation, SlotState::Free)) {
+            Ok(()) => self.put_back(endpoint, reference, returning),
+            Err(seen) => self.free_beside(endpoint, reference, (alone, seen), returning),
         }
-        entry.let_go(generation);
-        let pushed = self.push(region, reference);
-        entry.settle(generation);
-        self.wake_waiters(endpoint);
-        pushed
     }
 
     #[inline(always)]
@@ -492,8 +611,10 @@ pub struct SlotStatus {
     pub free: u32,
     /// Slots whose metadata says allocated.
     pub allocated: u32,
-    /// Slots whose metadata says in flight.
+    /// Slots whose metadata says in flight, and no longer read by their sender.
     pub in_flight: u32,
+    /// Slots whose metadata says in flight, and still read by their sender.
+    pub lent: u32,
     /// Slots whose metadata says something else.
     pub unknown: u32,
     /// Slots met on a walk along the lists of free slots, at most `total`.
@@ -502,8 +623,11 @@ pub struct SlotStatus {
 
 impl fmt::Display for SlotStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { total, free, allocated, in_flight, unknown, free_list_len } = self;
+        let Self { total, free, allocated, in_flight, lent, unknown, free_list_len } = self;
         write!(f, "{total} slots: {free} free, {allocated} allocated, {in_flight} in flight")?;
+        if *lent > 0 {
+            write!(f, ", {lent} lent")?;
+        }
         if *unknown > 0 {
             write!(f, ", {unknown} in no known state")?;
         }

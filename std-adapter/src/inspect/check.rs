@@ -145,8 +145,8 @@ fn its_slot(field: &str, message: &MsgDescHot, meta: SlotMeta, findings: &mut Fi
     if generation != meta.generation {
         let seen = format!("slot {slot} of generation {generation}");
         findings.add(FindingKind::MessageGeneration, field, seen, format_args!("its generation, {}", meta.generation));
-    } else if meta.state != SlotState::InFlight as u32 && SlotState::from_u32(meta.state).is_some() {
+    } else if matches!(SlotState::from_u32(meta.state), Some(SlotState::Free | SlotState::Allocated)) {
         let seen = format!("slot {slot} in state {}", meta.state);
-        findings.add(FindingKind::MessageState, field, seen, "a slot in state 2 (in flight)");
+        findings.add(FindingKind::MessageState, field, seen, "a slot in state 2 (in flight) or 3 (lent)");
     }
 }

@@ -108,10 +108,12 @@ fn waits(f: &mut fmt::Formatter<'_>, who: &str, sleeper: u32, sequence: u32) -> 
 
 fn slab(f: &mut fmt::Formatter<'_>, slab: &SlabReport) -> fmt::Result {
     let SlabReport { header, status, in_rings, lists } = slab;
-    let SlotStatus { free, allocated, in_flight, unknown, .. } = status;
+    let SlotStatus { free, allocated, in_flight, lent, unknown, .. } = status;
     line(f, "slots free", free)?;
     line(f, "slots allocated", allocated)?;
-    line(f, "slots in flight", format_args!("{in_flight}, of which {in_rings} in the rings"))?;
+    let on_the_way = in_flight.saturating_add(*lent);
+    line(f, "slots in flight", format_args!("{on_the_way}, of which {in_rings} in the rings"))?;
+    line(f, "slots lent", format_args!("{lent} of those in flight, which their senders still read"))?;
     line(f, "slots in no known state", unknown)?;
     for list in lists {
         line(f, list.name, list)?;

@@ -86,9 +86,10 @@ fn census(parts: &Parts, findings: &mut Findings) -> SlotStatus {
             Some(SlotState::Free) => status.free += 1,
             Some(SlotState::Allocated) => status.allocated += 1,
             Some(SlotState::InFlight) => status.in_flight += 1,
+            Some(SlotState::Lent) => status.lent += 1,
             None => {
                 status.unknown += 1;
-                let expected = "0 (free), 1 (allocated) or 2 (in flight)";
+                let expected = "0 (free), 1 (allocated), 2 (in flight) or 3 (lent)";
                 findings.add(FindingKind::SlotState, format_args!("slot {slot} state"), meta.state, expected);
             }
         }
@@ -148,6 +149,7 @@ impl Slab<'_> {
             Some(SlotState::Free) | None => return true,
             Some(SlotState::Allocated) => "allocated",
             Some(SlotState::InFlight) => "in flight",
+            Some(SlotState::Lent) => "lent",
         };
         let seen = format!("slot {slot}, {how} at generation {}", meta.generation);
         self.refuse(FindingKind::ListedNotFree, name, from, seen, "a free slot")

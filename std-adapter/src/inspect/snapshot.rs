@@ -227,7 +227,7 @@ fn links(
 ) -> Result<Vec<Option<u32>>, Stop> {
     let link = |(slot, meta): (usize, &SlotMeta)| match SlotState::from_u32(meta.state) {
         Some(SlotState::Free) | None => source.read(offsets.slot_data + slot * config.slot_size as usize),
-        Some(SlotState::Allocated | SlotState::InFlight) => Ok(None),
+        Some(SlotState::Allocated | SlotState::InFlight | SlotState::Lent) => Ok(None),
     };
     meta.iter().enumerate().map(link).collect()
 }

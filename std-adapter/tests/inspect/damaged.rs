@@ -75,7 +75,7 @@ const SLOTS: &[Case] = &[
     (Reserved, "data header reserved bytes at 36", |s| s.bytes[s.at.data_header + 63] = 1),
     (Sleeper, "data header slots sleeper of A", |s| s.put_u32(DataSegmentHeader::SLOTS_SLEEPER_A, s.at.data_header, 6)),
     (Sleeper, "data header slots sleeper of B", |s| s.put_u32(DataSegmentHeader::SLOTS_SLEEPER_B, s.at.data_header, 7)),
-    (SlotState, "slot 11 state", |s| s.put(s.meta(11) + 4, 3_u32.to_ne_bytes())),
+    (SlotState, "slot 11 state", |s| s.put(s.meta(11) + 4, 4_u32.to_ne_bytes())),
     (FreeLink, "common free list, head", |s| s.put_u64(DataSegmentHeader::FREE_HEAD, s.at.data_header, 12)),
     (FreeLink, "common free list, link of slot 11", |s| s.put(s.link(11), 12_u32.to_ne_bytes())),
     (FreeLink, "list returned by A, head", |s| s.put_u64(DescRingHeader::RETURNED, s.at.b_to_a_ring, 1 + 12)),

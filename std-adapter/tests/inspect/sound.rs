@@ -111,6 +111,7 @@ wait of B for space     unknown, signalled always; sequence 0
 slots free              12
 slots allocated         0
 slots in flight         0, of which 0 in the rings
+slots lent              0 of those in flight, which their senders still read
 slots in no known state 0
 common free list        12 slots, first 0, tag 0
 list returned by A      0 slots, tag 0

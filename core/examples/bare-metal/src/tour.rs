@@ -243,16 +243,46 @@ fn try_everything(tx: &mut Sender<Side>, rx: &mut Receiver<Side>) -> Result<(), 
     ensure(matches!(rx.is_ready(), Ok(true)) && matches!(rx.try_recv(), Ok(Some(_))))?;
     let step = rx.poll_recv().map_err(failed)?.map(|message| message.len());
     ensure(matches!(step, Step::Ready(20)))?;
+    send_and_read_on(tx, rx)?;
     ensure(matches!(tx.poll_loan(20)?, Step::Ready(_)))
 }
 
-/// What is refused: a loan of another session.
+/// Bytes that are sent in place, copied because they are in flight already, in parts, and inside the descriptor.
+fn send_and_read_on(tx: &mut Sender<Side>, rx: &mut Receiver<Side>) -> Result<(), Failed> {
+    let descriptor = MsgDescHot::data(black_box(6));
+    let mut loan = tx.try_loan(black_box(40))?;
+    loan.fill(black_box(4));
+    let kept = loan.freeze();
+    ensure(kept.len() == 40 && !kept.is_empty() && kept.slot().generation > 0 && kept.first() == Some(&4))?;
+    tx.try_send_frozen(&descriptor, &kept)?;
+    let received = rx.try_recv().map_err(failed)?.ok_or(Failed::here())?;
+    ensure(received.payload() == kept.as_ref() && received.payload().as_ptr() == kept.as_ptr())?;
+    let part = kept.slice(black_box(3)..black_box(30)).ok_or(Failed::here())?;
+    ensure(matches!(tx.poll_send_frozen(&descriptor, part)?, Step::Ready(())))?;
+    drop(received);
+    let copied = rx.try_recv().map_err(failed)?.ok_or(Failed::here())?;
+    ensure(copied.len() == part.len() && !part.is_empty() && copied.payload().as_ptr() != kept.as_ptr())?;
+    let short = kept.slice(black_box(0)..black_box(5)).ok_or(Failed::here())?;
+    ensure(kept.slice(black_box(1)..black_box(usize::MAX)).is_none())?;
+    let mut bytes = [0; 8];
+    ensure(short.copy_to(&mut bytes) == 5 && bytes.last() == Some(&0))?;
+    tx.feed_frozen(&descriptor, short)?;
+    tx.feed_frozen(&descriptor, kept.all())?;
+    tx.flush();
+    drop(kept);
+    ensure(matches!(rx.try_recv(), Ok(Some(inline)) if inline.payload() == [4; 5]))?;
+    ensure(matches!(rx.try_recv(), Ok(Some(lent)) if lent.payload() == [4; 40]))
+}
+
+/// What is refused: a loan of another session, and its bytes.
 fn refuse(tx: &mut Sender<Side>) -> Result<(), Failed> {
     let (_, other, _) = session!();
     let mut other = Link::create(other, black_box(CONFIG)).map_err(failed)?;
     let foreign = other.split().0.try_loan(8)?;
     let refused = tx.try_send_loan(&MsgDescHot::new(), foreign);
-    ensure(matches!(refused, Err(unsent) if unsent.error == SendError::ForeignLoan))
+    ensure(matches!(refused, Err(unsent) if unsent.error == SendError::ForeignLoan))?;
+    let foreign = other.split().0.try_loan(8)?.freeze();
+    ensure(tx.try_send_frozen(&MsgDescHot::new(), &foreign) == Err(SendError::ForeignLoan))
 }
 
 /// The slab below the loans, as an adapter uses it, and what it says of a peer that lies.
@@ -276,6 +306,13 @@ fn slots() -> Result<(), Failed> {
     ensure(pool.span(&descriptor).len == 10)?;
     ensure(matches!(pool.accept(&b, &descriptor), Err(PeerFault::AlreadyHeld { .. })))?;
     pool.free(&b, slot, SlotState::InFlight).map_err(failed)?;
+    let (lent, _) = pool.allocate(&side, black_box(10)).map_err(failed)?.ok_or(Failed::here())?;
+    ensure(pool.lend(&side, lent) == Ok(true) && pool.lend(&side, lent) == Ok(false))?;
+    (descriptor.payload_slot, descriptor.payload_generation) = (lent.reference, lent.generation);
+    pool.accept(&b, &descriptor).map_err(failed)?;
+    pool.free(&side, lent, SlotState::Allocated).map_err(failed)?;
+    ensure(pool.slot_status(&region).in_flight == 1)?;
+    pool.free(&b, lent, SlotState::InFlight).map_err(failed)?;
     let nowhere = Slot { reference: black_box(u32::MAX), generation: 0 };
     ensure(pool.free(&b, nowhere, SlotState::InFlight).is_err())?;
     pool.wake_waiters(&side);
@@ -299,8 +336,8 @@ fn slots() -> Result<(), Failed> {
 }
 
 fn allocator() -> Result<(), Failed> {
-    let (_, a, _) = session!();
-    let link = Link::create(a, black_box(CONFIG)).map_err(failed)?;
+    let (_, a, b) = session!();
+    let mut link = Link::create(a, black_box(CONFIG)).map_err(failed)?;
     let allocator = link.allocator();
     ensure(allocator.max_allocation_size() == 48)?;
     let layout = Layout::from_size_align(black_box(24), black_box(8)).map_err(failed)?;
@@ -320,10 +357,27 @@ fn allocator() -> Result<(), Failed> {
     ensure(first.cast::<u8>().as_ptr().addr().is_multiple_of(32))?;
     // SAFETY: allocated here with this layout and not used again.
     unsafe { allocator.deallocate(first.cast(), aligned) };
+    // SAFETY: as above; but it has no bytes, so nothing comes of it.
+    ensure(unsafe { allocator.loan_of(nothing.cast(), 0) }.is_none())?;
     // SAFETY: as above.
     unsafe { allocator.deallocate(nothing.cast(), empty) };
+    send_an_allocation(&mut link, b)?;
     let slots = link.status().slots;
     ensure(slots.free == slots.total)
+}
+
+/// An allocation that goes to the peer where it lies.
+fn send_an_allocation(link: &mut Link<Side>, b: Side) -> Result<(), Failed> {
+    let mut other = Link::attach(b).map_err(failed)?;
+    let layout = Layout::from_size_align(black_box(24), black_box(8)).map_err(failed)?;
+    let (tx, _) = link.split();
+    let allocator = tx.allocator();
+    let allocation = allocator.allocate_zeroed(layout).map_err(failed)?;
+    // SAFETY: allocated here, zeroed, and not used again.
+    let loan = unsafe { allocator.loan_of(allocation.cast(), layout.size()) }.ok_or(Failed::here())?;
+    tx.try_send_loan(&MsgDescHot::new(), loan).map_err(failed)?;
+    let received = other.split().1.try_recv().map_err(failed)?.ok_or(Failed::here())?;
+    ensure(received.payload() == [0; 24] && received.descriptor().payload_offset == 16)
 }
 
 /// What went wrong has no place to be printed; where it did is the exit code.
