@@ -43,7 +43,7 @@ use crate::endpoint::Endpoint;
 use crate::layout::{At, MsgDescHot, SlotState, Span};
 use crate::link::{Loan, Sender};
 use crate::region::{ByteRegion, Held, Region, Word};
-use crate::slots::{DataSegment, Slot, SlotPool};
+use crate::slots::{DataSegment, Slot, SlotPool, give_back};
 #[cfg(feature = "std")]
 pub use vec::{ShmVec, shm_vec, shm_vec_with_capacity};
 
@@ -117,9 +117,7 @@ where
     }
 
     fn give_back(&self, slot: Slot) {
-        if self.slab.free(&self.endpoint, slot, SlotState::Allocated).is_err() {
-            self.endpoint.ledger().fault.set_tampered(slot.reference);
-        }
+        give_back(&self.slab, &self.endpoint, slot, SlotState::Allocated);
     }
 
     /// Makes an allocation a loan of its first `len` bytes (or of those that there are), to be sent where it lies;

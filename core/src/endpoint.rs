@@ -29,6 +29,28 @@ pub enum SleepKind {
     Doorbell,
 }
 
+/// What happened at an endpoint, for whoever counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A message was put into the ring.
+    Sent {
+        /// Length of its payload in bytes.
+        len: usize,
+        /// Whether the payload was sent where it lay, and not copied.
+        in_place: bool,
+    },
+    /// There was no place in the ring for a message.
+    RingFull,
+    /// A slot was taken, for a loan or for a copy.
+    SlotTaken,
+    /// There was no slot to take.
+    NoSlot,
+    /// A message was taken out of the ring.
+    Received,
+    /// A slot, or this side's share of one, was given back.
+    SlotFreed,
+}
+
 /// One side's environment. Handles are cheap to clone: every loan and payload keeps one, so that it may outlive the
 /// call that made it.
 ///
@@ -48,6 +70,12 @@ pub trait Endpoint: InRegion + HasLedger + Clone {
     /// Rings the doorbell of one half of a peer, which may be this one.
     fn ring(&self, peer: PeerId, half: Half) {
         let _ = (peer, half);
+    }
+
+    /// Is told of everything that happens, on the way of every message: to count, and nothing else. By default nothing.
+    #[inline(always)]
+    fn note(&self, event: Event) {
+        let _ = event;
     }
 
     /// Whether a [`heavy_barrier`](Self::heavy_barrier) of any peer reaches the threads of this process, so that it

@@ -650,6 +650,27 @@ impl<E> Held<E> {
     }
 }
 
+/// The right to move slots from state to state below the guards. Whoever frees a slot under somebody's
+/// [`Loan`](crate::link::Loan) makes its bytes somebody else's too, so it is not to be had by safe code.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotRights(());
+
+impl SlotRights {
+    /// What the guards and the allocator of this crate act by: each for the one slot that it claimed (invariant 4).
+    pub(crate) const OF_A_GUARD: Self = Self(());
+
+    /// The right, for whoever uses a [`SlotPool`](crate::slots::SlotPool) without guards: to measure it, or to build
+    /// something else on it.
+    ///
+    /// # Safety
+    /// It is used only for slots that the caller took from the pool, by `allocate` or `accept`, through the same endpoint;
+    /// not for one of a guard or of an allocation.
+    #[must_use]
+    pub const unsafe fn without_guards() -> Self {
+        Self(())
+    }
+}
+
 /// What a [`Held`] of this endpoint and span dereferences to, for whoever keeps the two apart: the caller holds the
 /// claim, and keeps it while the slice is borrowed (invariant 4).
 #[inline]

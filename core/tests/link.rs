@@ -253,3 +253,15 @@ fn a_peer_that_closed_before_it_died_has_closed() {
     assert_eq!(a.split().0.try_send(&MsgDescHot::data(1), b""), Err(SendError::Closed));
     assert_eq!(a.split().1.try_recv().unwrap_err(), RecvError::Closed);
 }
+
+#[test]
+fn halves_of_two_sessions_are_not_reset_together() {
+    let ((mut a, _b), (mut other, _)) = (pair(SMALL), pair(SMALL));
+    let session = *a.session();
+    let refused = session.reset(a.split().0, other.split().1);
+    assert_eq!(refused, Err(LinkError::ForeignHalf));
+    let (mut larger, _) = pair(ShmSessionConfig { slot_count: 2, ..SMALL });
+    let (tx, rx) = larger.split();
+    assert_eq!(session.reset(tx, rx), Err(LinkError::ForeignHalf));
+    a.split().0.try_send(&MsgDescHot::data(1), b"still well").unwrap();
+}

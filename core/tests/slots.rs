@@ -13,8 +13,14 @@ use rapace_shm_core::layout::{
 };
 use rapace_shm_core::ledger::HasLedger;
 use rapace_shm_core::link::{Link, LinkError, SendError};
-use rapace_shm_core::region::Region;
+use rapace_shm_core::region::{Region, SlotRights};
 use rapace_shm_core::slots::{DataSegment, Slot, SlotPool, SlotStatus};
+
+/// These tests move slots that no guard has.
+fn rights() -> SlotRights {
+    // SAFETY: used only for slots that were taken from the pool below, through the same endpoint.
+    unsafe { SlotRights::without_guards() }
+}
 
 /// Both sides' handles below the links, which stay alive.
 struct Slab {
@@ -73,11 +79,11 @@ fn a_slot_goes_through_its_states_and_comes_back() {
     assert_eq!(slot, Slot { reference: 0, generation: 1 });
     assert_eq!(slab.a.ledger().held(), 1);
     assert_eq!(slab.status().to_string(), "3 slots: 2 free, 1 allocated, 0 in flight");
-    slab.pool.send(&slab.a, slot).unwrap();
+    slab.pool.send(&slab.a, slot, rights()).unwrap();
     assert_eq!((slab.status().in_flight, slab.a.ledger().held()), (1, 0));
     slab.pool.accept(&slab.b, &Slab::descriptor(slot)).unwrap();
     assert_eq!((slab.pool.span(&Slab::descriptor(slot)).len, slab.b.ledger().held()), (20, 1));
-    slab.pool.free(&slab.b, slot, SlotState::InFlight).unwrap();
+    slab.pool.free(&slab.b, slot, SlotState::InFlight, rights()).unwrap();
     assert_eq!(slab.status(), SlotStatus { total: 3, free: 3, free_list_len: 3, ..SlotStatus::default() });
     assert_eq!((slab.a.ledger().held(), slab.b.ledger().held()), (0, 0));
     // Last in, first out; a new generation each time.
@@ -105,7 +111,7 @@ fn the_free_lists_count_their_changes_and_the_generation_wraps() {
     assert_eq!((slot.generation, tag()), (0, 0));
     let returned = DescRingHeader::RETURNED.within(offsets().b_to_a_ring);
     slab.region.u64(returned).store(u64::from(u32::MAX) << 32, Ordering::Relaxed);
-    slab.pool.free(&slab.a, slot, SlotState::Allocated).unwrap();
+    slab.pool.free(&slab.a, slot, SlotState::Allocated, rights()).unwrap();
     assert_eq!(slab.region.u64(returned).load(Ordering::Relaxed), 1, "slot 0, tag 0");
 }
 
@@ -125,7 +131,7 @@ fn what_one_peer_has_returned_the_other_takes_over_whole() {
     let slab = slab();
     let slots: Vec<Slot> = (0..3).map(|_| slab.allocate()).collect();
     for slot in slots {
-        slab.pool.free(&slab.a, slot, SlotState::Allocated).unwrap();
+        slab.pool.free(&slab.a, slot, SlotState::Allocated, rights()).unwrap();
     }
     let (taken, _) = slab.pool_of_b.allocate(&slab.b, 64).unwrap().unwrap();
     assert_eq!(taken, Slot { reference: 2, generation: 2 });
@@ -148,7 +154,7 @@ fn what_no_slot_in_flight_fits_is_a_fault_and_claims_nothing() {
     let allocated = SlotState::Allocated as u32;
     let in_flight = SlotState::InFlight as u32;
     assert_eq!(refused(good), PeerFault::State { slot: 0, expected: in_flight, seen: allocated });
-    slab.pool.send(&slab.a, slot).unwrap();
+    slab.pool.send(&slab.a, slot, rights()).unwrap();
     for seen in [3, u32::MAX - 1, u32::MAX] {
         assert_eq!(refused(MsgDescHot { payload_slot: seen, ..good }), PeerFault::SlotIndex { slot: seen, count: 3 });
     }
@@ -171,11 +177,11 @@ fn a_slot_whose_metadata_changed_underneath_is_a_fault_and_stays_out_of_the_list
     let slot = slab.allocate();
     slab.region.u64(slab.meta(0)).store(SlotMeta::new(9, SlotState::Allocated).to_word(), Ordering::Relaxed);
     let fault = PeerFault::Generation { slot: 0, expected: 1, seen: 9 };
-    assert_eq!(slab.pool.free(&slab.a, slot, SlotState::Allocated), Err(fault));
+    assert_eq!(slab.pool.free(&slab.a, slot, SlotState::Allocated, rights()), Err(fault));
     assert_eq!((slab.status().free_list_len, slab.a.ledger().held()), (2, 0));
     let other = slab.allocate();
     slab.region.u64(slab.meta(1)).store(u64::MAX, Ordering::Relaxed);
-    assert!(slab.pool.send(&slab.a, other).is_err());
+    assert!(slab.pool.send(&slab.a, other, rights()).is_err());
     assert_eq!((slab.status().unknown, slab.a.ledger().held()), (1, 0));
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use loom::thread;
 use rapace_shm_core::layout::{PeerState, SegmentHeader, ShmSessionConfig, SlotState};
 use rapace_shm_core::link::{Link, PeerRole};
-use rapace_shm_core::region::{InRegion, Region, Word};
+use rapace_shm_core::region::{InRegion, Region, SlotRights, Word};
 use rapace_shm_core::slots::{DataSegment, Slot, SlotPool};
 use rapace_shm_loom_tests::{LoomEndpoint, Mutation, Peers, check, free_head, killed, loan, returned_by};
 
@@ -43,12 +43,15 @@ struct Allocator {
     pool: DataSegment,
     endpoint: LoomEndpoint,
     taken: Taken,
+    rights: SlotRights,
 }
 
 impl Allocator {
     fn new(link: &mut Link<LoomEndpoint>, taken: &Taken) -> Self {
         let endpoint = link.endpoint().clone();
-        Self { pool: *link.split().0.pool(), endpoint, taken: taken.clone() }
+        // SAFETY: used only for slots that `allocate` below has taken, through the same endpoint.
+        let rights = unsafe { SlotRights::without_guards() };
+        Self { pool: *link.split().0.pool(), endpoint, taken: taken.clone(), rights }
     }
 
     /// Takes a slot if there is one, and writes all over it.
@@ -62,7 +65,7 @@ impl Allocator {
 
     fn free(&self, slot: Slot) {
         self.taken[slot.reference as usize].set(false);
-        self.pool.free(&self.endpoint, slot, SlotState::Allocated).unwrap();
+        self.pool.free(&self.endpoint, slot, SlotState::Allocated, self.rights).unwrap();
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
-use rapace_shm_core::endpoint::{Endpoint, Half, PeerId, SleepKind};
+use rapace_shm_core::endpoint::{Endpoint, Event, Half, PeerId, SleepKind};
 use rapace_shm_core::layout::{At, PeerState};
 use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerIn, LedgerRef};
 use rapace_shm_core::link;
@@ -19,8 +19,10 @@ use crate::error::Error;
 use crate::event_source::EventSource;
 use crate::futex::{self, Woken};
 use crate::mapping::MappedRegion;
+use crate::metrics::ShmMetrics;
 use crate::process::{Found, Process};
 use crate::system_calls::{Counters, SystemCalls};
+use crate::trace::event;
 use crate::watch::{Duty, Watch, Watched, watch};
 use crate::wiring::{Roused, Wiring};
 
@@ -49,6 +51,8 @@ struct Shared {
     wiring: RwLock<Option<Arc<Wiring>>>,
     /// Who watches the peer's process, where there is no life socket.
     watch: Mutex<Watching>,
+    /// What counts, if somebody asked for it.
+    metrics: OnceLock<Arc<ShmMetrics>>,
 }
 
 /// How far the peer of an endpoint without a life socket is being watched.
@@ -75,6 +79,7 @@ impl ShmEndpoint {
             place: OnceLock::new(),
             wiring: RwLock::default(),
             watch: Mutex::default(),
+            metrics: OnceLock::new(),
         }))
     }
 
@@ -82,6 +87,10 @@ impl ShmEndpoint {
     #[must_use]
     pub fn system_calls(&self) -> SystemCalls {
         self.0.counters.read()
+    }
+
+    pub(crate) fn count_into(&self, metrics: &Arc<ShmMetrics>) -> bool {
+        self.0.metrics.set(Arc::clone(metrics)).is_ok()
     }
 
     pub(crate) fn file(&self) -> Option<&OwnedFd> {
@@ -138,7 +147,7 @@ impl ShmEndpoint {
             (SleepKind::Doorbell, Some(wiring)) => {
                 let roused = wiring.sleep(ticket.half(), deadline, || self.0.counters.polls.add_one())?;
                 if roused == Roused::PeerDied {
-                    self.ledger().peer_died();
+                    self.note_death();
                 }
                 Ok(roused != Roused::TimedOut)
             }
@@ -175,8 +184,15 @@ impl ShmEndpoint {
             _ => self.watch_peer().is_err(),
         };
         if gone {
-            self.ledger().peer_died();
+            self.note_death();
         }
+    }
+
+    fn note_death(&self) {
+        if !self.ledger().peer_has_died() {
+            event!(WARN, role = ?self.place().role(), "peer died");
+        }
+        self.ledger().peer_died();
     }
 
     /// Whether the peer is known to be there no more: it is dead, or it has left.
@@ -211,7 +227,7 @@ impl ShmEndpoint {
         *watching = match process.find() {
             Found::Running(descriptor) => Watching::By(watch(Duty::Death(descriptor), whom())?),
             Found::Gone => {
-                self.ledger().peer_died();
+                self.note_death();
                 Watching::Never
             }
             Found::Myself | Found::OutOfSight => Watching::Never,
@@ -222,6 +238,7 @@ impl ShmEndpoint {
 
 impl Watched for Shared {
     fn peer_died(&self) {
+        event!(WARN, role = ?self.place.get().map(link::Session::role), "peer died");
         self.ledger.ledger().peer_died();
         let Some(place) = self.place.get() else { return };
         for point in place.own_points() {
@@ -270,6 +287,13 @@ impl Endpoint for ShmEndpoint {
         self.0.counters.rings.add_one();
         let bells = if peer == self.place().role().id() { &wiring.own } else { &wiring.peer };
         bells.of(half).ring();
+    }
+
+    #[inline(always)]
+    fn note(&self, event: Event) {
+        if let Some(metrics) = self.0.metrics.get() {
+            metrics.record(event);
+        }
     }
 
     #[inline]

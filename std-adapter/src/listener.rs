@@ -20,6 +20,7 @@ use crate::handshake::{self, Offer};
 use crate::poll::poll_until;
 use crate::session::{SessionOptions, ShmSession};
 use crate::socket::BoundSocket;
+use crate::trace::event;
 
 /// How many handshakes are under way at most. More clients wait in the kernel's queue.
 const MOST_PENDING: usize = 64;
@@ -222,6 +223,7 @@ impl ShmListener {
                 Ok(Progress::Attached) => return Ok(self.pending.swap_remove(place).agree()),
                 Err(error) => {
                     let failed = self.pending.swap_remove(place);
+                    event!(WARN, %error, "handshake failed");
                     handshake::refuse(failed.socket.as_fd(), &error);
                     return Err(error);
                 }
@@ -242,6 +244,7 @@ impl ShmListener {
             };
             let client = PeerCredentials::of(socket.as_fd())?;
             if let Err(error) = client.admit((self.admit)(&client)) {
+                event!(WARN, pid = client.pid, uid = client.uid, "client not admitted");
                 handshake::refuse(socket.as_fd(), &error);
                 return Err(error);
             }

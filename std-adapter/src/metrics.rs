@@ -7,6 +7,10 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rapace_shm_core::endpoint::Event;
+
+use crate::INLINE_PAYLOAD_SIZE;
+
 /// What has gone through one side of a session, or of many that share one of these. Every counter only grows.
 ///
 /// "In place" is a payload that this side wrote (or read) in the slot where the other one reads (or wrote) it.
@@ -171,24 +175,31 @@ impl ShmMetrics {
         self.to_string()
     }
 
-    /// What one message that was copied and sent adds.
-    pub(crate) fn sent_copied(&self, bytes: usize) {
-        self.record_copy_encode(bytes);
-        self.record_ring_enqueue();
-        if bytes <= crate::INLINE_PAYLOAD_SIZE {
-            self.record_inline_send();
-        } else {
-            self.record_alloc_success();
-            self.record_slot_copy(bytes);
-            self.record_slot_send();
+    /// Counts what core says has happened.
+    #[inline(never)]
+    pub(crate) fn record(&self, event: Event) {
+        match event {
+            Event::Sent { len, in_place: true } => {
+                self.record_zero_copy_encode(len);
+                self.record_ring_enqueue();
+                self.record_slot_send();
+            }
+            Event::Sent { len, in_place: false } => {
+                self.record_copy_encode(len);
+                self.record_ring_enqueue();
+                if len <= INLINE_PAYLOAD_SIZE {
+                    self.record_inline_send();
+                } else {
+                    self.record_slot_copy(len);
+                    self.record_slot_send();
+                }
+            }
+            Event::RingFull => self.record_ring_full(),
+            Event::SlotTaken => self.record_alloc_success(),
+            Event::NoSlot => self.record_alloc_failure(),
+            Event::Received => self.record_ring_dequeue(),
+            Event::SlotFreed => self.record_slot_free(),
         }
-    }
-
-    /// What one message that was sent in place adds.
-    pub(crate) fn sent_in_place(&self, bytes: usize) {
-        self.record_zero_copy_encode(bytes);
-        self.record_ring_enqueue();
-        self.record_slot_send();
     }
 }
 

@@ -18,11 +18,13 @@ use crate::handshake::{self, Offer};
 use crate::inherit::{self, Passing};
 use crate::listener::{DEFAULT_HANDSHAKE_TIMEOUT, PeerCredentials, ShmListener};
 use crate::mapping::{Mapping, sealed_memfd};
+use crate::metrics::ShmMetrics;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
 use crate::socket::connect_to;
 use crate::spin::Spin;
 use crate::system_calls::SystemCalls;
+use crate::trace::event;
 use crate::wiring::{Bells, Wiring};
 
 /// How this side of a session behaves; the peer may choose otherwise.
@@ -192,6 +194,7 @@ impl SessionOptions {
 
     pub(crate) fn session(self, link: Link<ShmEndpoint>) -> ShmSession {
         link.endpoint().take_place(*link.session());
+        event!(DEBUG, role = ?link.session().role(), config = ?link.session().config(), "session begins");
         let (sender, receiver, _) = link.into_parts();
         ShmSession { sender: Sender::new(sender, self.spin), receiver: Receiver::new(receiver, self.spin) }
     }
@@ -313,6 +316,7 @@ impl ShmSession {
         }
         let slots = endpoint.place().reset(self.sender.link(), self.receiver.link())?;
         endpoint.unwire();
+        event!(INFO, role = ?self.role(), slots, "session reset: room for another peer");
         Ok(slots)
     }
 
@@ -346,6 +350,13 @@ impl ShmSession {
     #[must_use]
     pub fn allocator(&self) -> rapace_shm_core::allocator::ShmAllocator<ShmEndpoint> {
         self.sender.allocator()
+    }
+
+    /// Counts what goes through this side of the session, from now on and in both its halves. Several sessions may share
+    /// one set of counters. Says whether it does: the first set of counters that a session is given is the one that it
+    /// keeps.
+    pub fn count_into(&self, metrics: &Arc<ShmMetrics>) -> bool {
+        self.endpoint().count_into(metrics)
     }
 
     /// Both halves, borrowed.

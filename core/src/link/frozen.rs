@@ -17,7 +17,7 @@ use super::guard::{Guard, Loan};
 use crate::endpoint::Endpoint;
 use crate::fault::PeerFault;
 use crate::layout::{Line, MsgDescHot, Span};
-use crate::region::{ByteRegion, Region};
+use crate::region::{ByteRegion, Region, SlotRights};
 use crate::slots::{DataSegment, Slot, SlotPool};
 
 /// A slot whose bytes are not written any more: to be sent without a copy, and read by its sender all the while.
@@ -133,7 +133,7 @@ impl<E: Endpoint, P: SlotPool> FrozenSlice<'_, E, P> {
     /// Hands the slot over and keeps it; says what to write into the ring. `None` if it has to be a copy.
     pub(super) fn lend(&self, descriptor: &MsgDescHot) -> Result<Option<Line>, PeerFault> {
         let guard = &self.whole.guard;
-        let is_lent = guard.pool.lend(self.endpoint(), guard.slot)?;
+        let is_lent = guard.pool.lend(self.endpoint(), guard.slot, SlotRights::OF_A_GUARD)?;
         Ok(is_lent.then(|| guard.line(descriptor, self.from, self.len)))
     }
 

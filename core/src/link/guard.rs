@@ -7,8 +7,8 @@ use core::ops::{Deref, DerefMut};
 use super::frozen::Frozen;
 use crate::endpoint::Endpoint;
 use crate::layout::{INLINE_PAYLOAD_SIZE, Line, MsgDescHot, SlotState, Span};
-use crate::region::{ByteRegion, Held, Region, held_bytes};
-use crate::slots::{DataSegment, Slot, SlotPool};
+use crate::region::{ByteRegion, Held, Region, SlotRights, held_bytes};
+use crate::slots::{DataSegment, Slot, SlotPool, give_back};
 
 /// A slot that this endpoint holds; dropped, it goes back to the free list, unless the other side has a share in it.
 pub(super) struct Guard<E: Endpoint, P: SlotPool> {
@@ -44,7 +44,7 @@ impl<E: Endpoint, P: SlotPool> Guard<E, P> {
     #[inline(always)]
     fn send(&mut self) -> Result<(), crate::PeerFault> {
         self.state = SlotState::Free;
-        self.pool.send(&self.held.endpoint, self.slot)
+        self.pool.send(&self.held.endpoint, self.slot, SlotRights::OF_A_GUARD)
     }
 }
 
@@ -54,10 +54,7 @@ impl<E: Endpoint, P: SlotPool> Drop for Guard<E, P> {
         if self.state == SlotState::Free {
             return;
         }
-        let endpoint = &self.held.endpoint;
-        if self.pool.free(endpoint, self.slot, self.state).is_err() {
-            endpoint.ledger().fault.set_tampered(self.slot.reference);
-        }
+        give_back(&self.pool, &self.held.endpoint, self.slot, self.state);
     }
 }
 

@@ -187,6 +187,9 @@ pub enum LinkError {
         /// The version 1.0 peer's side.
         role: PeerRole,
     },
+    /// A half that is to be reset belongs to another session; nothing was changed.
+    #[error("sender or receiver is of another session; reset the halves of one session together")]
+    ForeignHalf,
     /// Another thread of this process is in the middle of a step; nothing was changed.
     #[error("a guard is being dropped or an allocation is under way in another thread; try again")]
     Busy,
@@ -252,6 +255,10 @@ impl Session {
     pub fn reset<E: Endpoint>(&self, sender: &mut Sender<E>, receiver: &mut Receiver<E>) -> Result<u32, LinkError> {
         let endpoint = sender.endpoint().clone();
         let ledger = endpoint.ledger();
+        let are_mine = *sender.pool() == self.slab() && *receiver.pool() == self.slab();
+        if !are_mine || !core::ptr::eq(ledger.entries, receiver.endpoint().ledger().entries) {
+            return Err(LinkError::ForeignHalf);
+        }
         if !ledger.gate.shut() {
             return Err(LinkError::Busy);
         }

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::guard::Message;
 use super::side::Side;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Event};
 use crate::fault::PeerFault;
 use crate::layout::{Line, MsgDescHot};
 use crate::ring::{Consumer, Place};
@@ -50,6 +50,12 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
             pool,
             side,
         }
+    }
+
+    /// The slot pool's geometry.
+    #[must_use]
+    pub fn pool(&self) -> &P {
+        &self.pool
     }
 
     /// This side's environment.
@@ -256,6 +262,7 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     fn advance(&mut self) {
         self.disarm();
         self.consumer.finish();
+        self.side.endpoint.note(Event::Received);
         self.space.signal(&self.side.endpoint);
     }
 

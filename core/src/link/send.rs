@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::frozen::FrozenSlice;
 use super::guard::Loan;
 use super::side::Side;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Event};
 use crate::fault::PeerFault;
 use crate::layout::{INLINE_PAYLOAD_SIZE, Line, MsgDescHot};
 use crate::region::Held;
@@ -258,9 +258,12 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         self.make_way()?;
         let Some(held) = loan else { return Ok(()) };
         self.check_own(held.endpoint())?;
+        let len = held.len();
         let line = held.send(descriptor);
         *loan = None;
-        self.put(line)
+        self.put(line)?;
+        self.note_sent(len, true);
+        Ok(())
     }
 
     /// Puts bytes that this side goes on reading into the ring; the peer does not see them before
@@ -285,11 +288,17 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
             return self.feed(descriptor, short.get(..len).unwrap_or(&short));
         }
         self.make_way()?;
-        let line = match bytes.lend(descriptor).transpose() {
-            Some(lent) => lent,
-            None => Ok(self.copy_into_slot(descriptor, bytes.len(), |loan| bytes.copy_into(loan))?),
-        };
-        self.put(line)
+        match bytes.lend(descriptor).transpose() {
+            Some(lent) => {
+                self.put(lent)?;
+                self.note_sent(bytes.len(), true);
+                Ok(())
+            }
+            None => {
+                let line = self.copy_into_slot(descriptor, bytes.len(), |loan| bytes.copy_into(loan))?;
+                self.put(Ok(line))
+            }
+        }
     }
 
     /// Makes everything fed visible to the peer and wakes it if it sleeps.
@@ -390,7 +399,10 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     fn look_for_room(&mut self) -> Result<(), SendError> {
         self.check_open()?;
         match self.producer.free_places(1) {
-            Ok(0) => Err(SendError::Full),
+            Ok(0) => {
+                self.side.endpoint.note(Event::RingFull);
+                Err(SendError::Full)
+            }
             Ok(_) => {
                 self.space.disarm(&self.side.endpoint);
                 Ok(())
@@ -410,6 +422,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         if payload.len() <= INLINE_PAYLOAD_SIZE {
             self.make_way()?;
             put(&mut self.producer, descriptor.line_with_inline(payload));
+            self.note_sent(payload.len(), false);
         } else {
             let line = self.copy_into_slot(&descriptor.by_words(), payload.len(), |loan| {
                 loan.append(payload);
@@ -430,7 +443,14 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         self.make_way()?;
         let mut loan = self.allocate(len)?;
         copy(&mut loan);
-        loan.send(descriptor).map_err(|fault| self.fail(fault))
+        let line = loan.send(descriptor).map_err(|fault| self.fail(fault))?;
+        self.note_sent(len, false);
+        Ok(line)
+    }
+
+    #[inline(always)]
+    fn note_sent(&self, len: usize, in_place: bool) {
+        self.side.endpoint.note(Event::Sent { len, in_place });
     }
 
     #[inline]
@@ -438,9 +458,13 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         match self.pool.allocate(&self.side.endpoint, len) {
             Ok(Some((slot, span))) => {
                 self.slots.disarm(&self.side.endpoint);
+                self.side.endpoint.note(Event::SlotTaken);
                 Ok(Loan::new(Held::new(self.side.endpoint.clone(), span), self.pool, slot))
             }
-            Ok(None) => Err(SendError::NoSlot),
+            Ok(None) => {
+                self.side.endpoint.note(Event::NoSlot);
+                Err(SendError::NoSlot)
+            }
             Err(fault) => Err(self.fail(fault)),
         }
     }

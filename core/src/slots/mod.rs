@@ -23,7 +23,7 @@ mod free_list;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-use crate::endpoint::{Endpoint, Half, PeerId};
+use crate::endpoint::{Endpoint, Event, Half, PeerId};
 use crate::fault::PeerFault;
 use crate::layout::{
     At, DataSegmentHeader, DescRingHeader, FREE_LIST_END, MsgDescHot, PeerState, SegmentOffsets, ShmSessionConfig,
@@ -33,7 +33,7 @@ use crate::ledger::{LedgerEntry, Returning};
 use crate::link::{PeerRole, Session};
 #[cfg(feature = "allocator")]
 use crate::region::REGION_ALIGN;
-use crate::region::{Region, Word};
+use crate::region::{Region, SlotRights, Word};
 use crate::wake::{self, WaitPoint};
 use free_list::{FreeList, Links, Taken};
 
@@ -68,7 +68,7 @@ pub trait SlotPool: Copy {
     ///
     /// # Errors
     /// The slot's metadata is not what it was; the claim is given back all the same.
-    fn send<E: Endpoint>(&self, endpoint: &E, slot: Slot) -> Result<(), PeerFault>;
+    fn send<E: Endpoint>(&self, endpoint: &E, slot: Slot, rights: SlotRights) -> Result<(), PeerFault>;
 
     /// Hands an allocated slot over and keeps the right to read it: to be called right before its descriptor is written.
     /// The claim stays. `false` if that cannot be, so that a copy has to be sent: the peer would not understand it, or has
@@ -76,8 +76,8 @@ pub trait SlotPool: Copy {
     ///
     /// # Errors
     /// The slot's metadata is not what it was.
-    fn lend<E: Endpoint>(&self, endpoint: &E, slot: Slot) -> Result<bool, PeerFault> {
-        let _ = (endpoint, slot);
+    fn lend<E: Endpoint>(&self, endpoint: &E, slot: Slot, rights: SlotRights) -> Result<bool, PeerFault> {
+        let _ = (endpoint, slot, rights);
         Ok(false)
     }
 
@@ -96,10 +96,25 @@ pub trait SlotPool: Copy {
     ///
     /// # Errors
     /// The slot's metadata is not what it was; the claim is given back all the same.
-    fn free<E: Endpoint>(&self, endpoint: &E, slot: Slot, share: SlotState) -> Result<(), PeerFault>;
+    fn free<E: Endpoint>(
+        &self,
+        endpoint: &E,
+        slot: Slot,
+        share: SlotState,
+        rights: SlotRights,
+    ) -> Result<(), PeerFault>;
 
     /// Wakes everybody who waits for a slot.
     fn wake_waiters<E: Endpoint>(&self, endpoint: &E);
+}
+
+/// Gives a share of a slot back for a guard, which cannot report a fault: the endpoint's next step does.
+#[inline]
+pub(crate) fn give_back<E: Endpoint>(pool: &impl SlotPool, endpoint: &E, slot: Slot, share: SlotState) {
+    match pool.free(endpoint, slot, share, SlotRights::OF_A_GUARD) {
+        Ok(()) => endpoint.note(Event::SlotFreed),
+        Err(_) => endpoint.ledger().fault.set_tampered(slot.reference),
+    }
 }
 
 /// The slab of a session: its geometry, copied and checked once. Slots are shared by both directions.
@@ -518,7 +533,7 @@ impl SlotPool for DataSegment {
     }
 
     #[inline]
-    fn send<E: Endpoint>(&self, endpoint: &E, slot: Slot) -> Result<(), PeerFault> {
+    fn send<E: Endpoint>(&self, endpoint: &E, slot: Slot, _rights: SlotRights) -> Result<(), PeerFault> {
         let Slot { reference, generation } = slot;
         // The claim goes first: once the slot is in flight the peer may free it, and it may be popped here again.
         endpoint.ledger().entry(reference)?.transfer();
@@ -531,7 +546,7 @@ impl SlotPool for DataSegment {
     }
 
     #[inline]
-    fn lend<E: Endpoint>(&self, endpoint: &E, slot: Slot) -> Result<bool, PeerFault> {
+    fn lend<E: Endpoint>(&self, endpoint: &E, slot: Slot, _rights: SlotRights) -> Result<bool, PeerFault> {
         let Slot { reference, generation } = slot;
         let region = endpoint.region();
         if !self.peer_is_ours(region) {
@@ -576,7 +591,13 @@ impl SlotPool for DataSegment {
     }
 
     #[inline]
-    fn free<E: Endpoint>(&self, endpoint: &E, slot: Slot, share: SlotState) -> Result<(), PeerFault> {
+    fn free<E: Endpoint>(
+        &self,
+        endpoint: &E,
+        slot: Slot,
+        share: SlotState,
+        _rights: SlotRights,
+    ) -> Result<(), PeerFault> {
         let region = endpoint.region();
         let Slot { reference, generation } = slot;
         // The claim goes first: once the other side has the slot to itself, it may come back here at once.

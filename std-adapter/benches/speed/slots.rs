@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rapace_shm::core::layout::SlotState;
+use rapace_shm::core::region::SlotRights;
 use rapace_shm::core::slots::SlotPool;
 use rapace_shm::{ShmEndpoint, ShmSession, ShmSessionConfig};
 
@@ -31,10 +32,12 @@ pub fn run(plan: &Plan) {
 }
 
 fn cycle(endpoint: &ShmEndpoint, pool: &impl SlotPool) {
+    // SAFETY: used only for the slot taken here, which no guard has.
+    let rights = unsafe { SlotRights::without_guards() };
     // The other peer's thread may have both slots' worth of the list in hand for a moment, never all of it.
     let (slot, _) = pool.allocate(endpoint, 64).expect("no fault").expect("a slot is free");
-    pool.send(endpoint, slot).expect("no fault");
-    pool.free(endpoint, slot, SlotState::InFlight).expect("no fault");
+    pool.send(endpoint, slot, rights).expect("no fault");
+    pool.free(endpoint, slot, SlotState::InFlight, rights).expect("no fault");
 }
 
 fn one_thread(plan: &Plan) -> f64 {

@@ -14,7 +14,7 @@ use rapace_shm_core::layout::{
 };
 use rapace_shm_core::ledger::{HasLedger, Ledger, LedgerEntry, LedgerIn};
 use rapace_shm_core::link::{Link, LinkError, PeerRole, Receiver, RecvError, SendError, Sender, Session};
-use rapace_shm_core::region::{ByOffset, ByteRegion, InRegion, Lines, Memory, RawRegion, Region, Word};
+use rapace_shm_core::region::{ByOffset, ByteRegion, InRegion, Lines, Memory, RawRegion, Region, SlotRights, Word};
 use rapace_shm_core::ring::{Consumer, DescRing, Producer, RingError};
 use rapace_shm_core::slots::{DataSegment, Slot, SlotPool};
 use rapace_shm_core::wake::Step;
@@ -294,9 +294,11 @@ fn slots() -> Result<(), Failed> {
     let pool: DataSegment = *tx.pool();
     let side = *tx.endpoint();
     ensure(pool.slot_size() == 64 && pool.slot_count() == 4 && pool.max_payload() == 64)?;
+    // SAFETY: used only for the slots that are taken here, which no guard has.
+    let rights = unsafe { SlotRights::without_guards() };
     let (slot, span) = pool.allocate(&side, black_box(10)).map_err(failed)?.ok_or(Failed::here())?;
     ensure(span.len == 10 && side.ledger().held() == 1)?;
-    pool.send(&side, slot).map_err(failed)?;
+    pool.send(&side, slot, rights).map_err(failed)?;
     let mut descriptor = MsgDescHot::data(1);
     (descriptor.payload_slot, descriptor.payload_generation) = (slot.reference, slot.generation);
     descriptor.payload_len = black_box(65);
@@ -305,16 +307,16 @@ fn slots() -> Result<(), Failed> {
     pool.accept(&b, &descriptor).map_err(failed)?;
     ensure(pool.span(&descriptor).len == 10)?;
     ensure(matches!(pool.accept(&b, &descriptor), Err(PeerFault::AlreadyHeld { .. })))?;
-    pool.free(&b, slot, SlotState::InFlight).map_err(failed)?;
+    pool.free(&b, slot, SlotState::InFlight, rights).map_err(failed)?;
     let (lent, _) = pool.allocate(&side, black_box(10)).map_err(failed)?.ok_or(Failed::here())?;
-    ensure(pool.lend(&side, lent) == Ok(true) && pool.lend(&side, lent) == Ok(false))?;
+    ensure(pool.lend(&side, lent, rights) == Ok(true) && pool.lend(&side, lent, rights) == Ok(false))?;
     (descriptor.payload_slot, descriptor.payload_generation) = (lent.reference, lent.generation);
     pool.accept(&b, &descriptor).map_err(failed)?;
-    pool.free(&side, lent, SlotState::Allocated).map_err(failed)?;
+    pool.free(&side, lent, SlotState::Allocated, rights).map_err(failed)?;
     ensure(pool.slot_status(&region).in_flight == 1)?;
-    pool.free(&b, lent, SlotState::InFlight).map_err(failed)?;
+    pool.free(&b, lent, SlotState::InFlight, rights).map_err(failed)?;
     let nowhere = Slot { reference: black_box(u32::MAX), generation: 0 };
-    ensure(pool.free(&b, nowhere, SlotState::InFlight).is_err())?;
+    ensure(pool.free(&b, nowhere, SlotState::InFlight, rights).is_err())?;
     pool.wake_waiters(&side);
     ensure(pool.slot_status(&region).free == 4)?;
     // What a ledger is made of, and what an endpoint may leave to the provided methods.
