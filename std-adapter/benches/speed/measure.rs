@@ -15,13 +15,15 @@ pub struct Plan {
     pub count: usize,
     /// Samples of each side.
     pub samples: usize,
+    /// No batch of a sample begins later than this after its first one.
+    pub limit: Duration,
 }
 
 impl Plan {
     /// Only as much as shows that it is correct.
-    pub const TEST: Self = Self { batch: 64, count: 3, samples: 1 };
+    pub const TEST: Self = Self { batch: 64, count: 3, samples: 1, limit: Duration::MAX };
     /// Enough for a median that holds.
-    pub const MEASURE: Self = Self { batch: 4096, count: 64, samples: 7 };
+    pub const MEASURE: Self = Self { batch: 4096, count: 64, samples: 7, limit: Duration::MAX };
 
     /// The same number of samples of operations that take `factor` times as long.
     pub const fn slower(self, factor: u64) -> Self {
@@ -36,7 +38,7 @@ impl Plan {
 
     /// One sample.
     pub const fn batches(&self) -> Batches {
-        Batches { operations: self.batch, count: self.count, limit: Duration::MAX }
+        Batches { operations: self.batch, count: self.count, limit: self.limit }
     }
 
     fn is_test(&self) -> bool {
@@ -75,23 +77,29 @@ impl Rounds {
 pub fn rounds(plan: &Plan, contestants: &mut [&mut dyn FnMut() -> f64]) -> Rounds {
     let mut rounds = Rounds::default();
     while rounds.times.len() < plan.samples {
-        let first = floor::probe(plan);
-        let (mut lowest, mut highest) = (first, first);
-        let mut sample = |contestant: &mut &mut dyn FnMut() -> f64| {
-            let time = contestant();
-            let probe = floor::probe(plan);
-            (lowest, highest) = (lowest.min(probe), highest.max(probe));
-            time
-        };
-        let times = contestants.iter_mut().map(&mut sample).collect();
-        let moved = highest > 1.5 * lowest;
-        if moved && !plan.is_test() && rounds.thrown_away < 3 * plan.samples {
-            rounds.thrown_away += 1;
-        } else {
-            rounds.times.push(times);
+        let is_strict = !plan.is_test() && rounds.thrown_away < 3 * plan.samples;
+        match round(plan, contestants, is_strict) {
+            Some(times) => rounds.times.push(times),
+            None => rounds.thrown_away += 1,
         }
     }
     rounds
+}
+
+/// One round; nothing as soon as two probes disagree, if that matters.
+fn round(plan: &Plan, contestants: &mut [&mut dyn FnMut() -> f64], is_strict: bool) -> Option<Vec<f64>> {
+    let first = floor::probe(plan);
+    let (mut lowest, mut highest) = (first, first);
+    let mut times = Vec::with_capacity(contestants.len());
+    for contestant in contestants {
+        times.push(contestant());
+        let probe = floor::probe(plan);
+        (lowest, highest) = (lowest.min(probe), highest.max(probe));
+        if is_strict && highest > 1.5 * lowest {
+            return None;
+        }
+    }
+    Some(times)
 }
 
 /// Samples both in turn and prints the row. `ours` and `theirs` give nanoseconds per operation.

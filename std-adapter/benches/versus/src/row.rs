@@ -1,5 +1,7 @@
 //! The rows of the table.
 
+use std::time::Duration;
+
 use crate::floor;
 use crate::measure::{Plan, Unit, median_batch};
 use crate::work::{Filled, Link, Marked, Work, first_side, second_side};
@@ -90,15 +92,17 @@ impl Row {
         if self.is_one_way() { Unit::Rate } else { Unit::Time }
     }
 
-    /// How much to measure. A batch is to last longer than reading the clock does, and not much longer than that.
+    /// How much to measure. A batch is to last much longer than reading the clock does. Messages that go one way are
+    /// counted, so a limit does not end them.
     pub fn plan(self, plan: &Plan) -> Plan {
-        plan.slower(match self {
-            Self::Inline | Self::Bytes64 | Self::KiB4 => 16,
-            Self::MiB1 => 128,
-            Self::OneWay => 1,
-            Self::OneWayKiB1 => 2,
-            Self::Asleep => 128,
-        })
+        let counted = |batch| Plan { batch: plan.batch * batch, count: plan.count.min(64), ..*plan };
+        match self {
+            Self::Inline | Self::Bytes64 | Self::KiB4 => *plan,
+            Self::MiB1 => plan.slower(2),
+            Self::OneWay => counted(64),
+            Self::OneWayKiB1 => counted(16),
+            Self::Asleep => plan.slower(8),
+        }
     }
 
     /// The first side's part.
@@ -119,7 +123,8 @@ impl Row {
             Self::Inline | Self::Bytes64 | Self::KiB4 | Self::MiB1 => floor::round_trip(plan),
             Self::OneWay => write_only::<Filled<64>>(plan),
             Self::OneWayKiB1 => write_only::<Filled<1024>>(plan),
-            Self::Asleep => floor::futex_round_trip(plan),
+            // Its two threads count, too.
+            Self::Asleep => floor::futex_round_trip(&Plan { count: plan.count.min(64), limit: Duration::MAX, ..*plan }),
         }
     }
 

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getppid, set_parent_process_death_signal, waitid};
 
 use crate::measure::Plan;
 use crate::row::Row;
@@ -106,39 +108,68 @@ impl fmt::Display for Job {
 #[derive(Debug)]
 pub enum Second {
     /// Another process; killed if it does not end by itself.
-    Process(Child),
+    Process(Watched),
     /// A thread of this process; nothing can end it but itself.
-    Thread(Option<JoinHandle<()>>),
+    Thread(JoinHandle<()>),
 }
 
 impl Second {
     /// Starts the command.
     pub fn start(mut command: Command) -> Self {
-        Self::Process(command.spawn().expect("this program runs once more"))
+        Self::Process(Watched::new(command.spawn().expect("this program runs once more")))
     }
 
     /// Waits until it has ended well.
-    pub fn finish(mut self) {
-        match &mut self {
-            Self::Process(child) => {
-                let status = child.wait().expect("a child of this process");
-                assert!(status.success(), "the second process ended with {status}");
-            }
-            Self::Thread(thread) => {
-                if let Some(thread) = thread.take() {
-                    thread.join().expect("the second thread ends well");
-                }
-            }
+    pub fn finish(self) {
+        match self {
+            Self::Process(mut process) => process.wait(),
+            Self::Thread(thread) => thread.join().expect("the second thread ends well"),
         }
     }
 }
 
-impl Drop for Second {
+/// A child, and a thread that sleeps until it ends. Should it end badly, so does this process: whoever spins on the
+/// other end of its memory would never learn of it.
+#[derive(Debug)]
+pub struct Watched {
+    child: Child,
+    watcher: Option<JoinHandle<()>>,
+    /// That this process ends it on purpose.
+    given_up: Arc<AtomicBool>,
+}
+
+impl Watched {
+    fn new(child: Child) -> Self {
+        let given_up = Arc::new(AtomicBool::new(false));
+        let (pid, expected) = (Pid::from_child(&child), given_up.clone());
+        let watcher = std::thread::spawn(move || {
+            // Leaves it to be waited for by its owner, so its number stays its own.
+            let ended = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            let well = ended.ok().flatten().is_some_and(|status| status.exit_status() == Some(0));
+            if !well && !expected.load(Ordering::Acquire) {
+                eprintln!("the second process failed; see above");
+                let _ = crate::contestants::sweep();
+                std::process::exit(1);
+            }
+        });
+        Self { child, watcher: Some(watcher), given_up }
+    }
+
+    fn wait(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            watcher.join().expect("the watcher does not panic");
+            self.child.wait().expect("a child of this process");
+        }
+    }
+}
+
+impl Drop for Watched {
     fn drop(&mut self) {
-        if let Self::Process(child) = self {
-            // Either may fail because it has ended and been waited for.
-            let _ = child.kill();
-            let _ = child.wait();
+        if self.watcher.is_some() {
+            self.given_up.store(true, Ordering::Release);
+            // It may have ended already.
+            let _ = self.child.kill();
+            self.wait();
         }
     }
 }

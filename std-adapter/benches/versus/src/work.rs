@@ -95,10 +95,12 @@ pub fn first_side<W: Work>(link: &mut impl Link, plan: &Plan, one_way: bool) -> 
     assert_eq!(link.recv::<W>(), HELLO, "the second side's first message");
     let mut number = 0;
     let time = if one_way {
-        median_batch(plan, || {
-            assert_eq!(black_box(link.recv::<W>()), number, "number of the message");
-            number += 1;
-        })
+        let time = median_batch(plan, || expect_next::<W>(link, &mut number));
+        // A limit may have ended the measurement, but not the messages.
+        while number < plan.total() {
+            expect_next::<W>(link, &mut number);
+        }
+        time
     } else {
         median_batch(plan, || {
             number += 1;
@@ -108,6 +110,12 @@ pub fn first_side<W: Work>(link: &mut impl Link, plan: &Plan, one_way: bool) -> 
     };
     link.send::<W>(STOP);
     time
+}
+
+#[inline]
+fn expect_next<W: Work>(link: &mut impl Link, number: &mut u64) {
+    assert_eq!(black_box(link.recv::<W>()), *number, "number of the message");
+    *number += 1;
 }
 
 /// The second side: sends as many as go one way, if they do; answers until it is stopped.

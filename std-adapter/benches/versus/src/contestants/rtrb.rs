@@ -18,18 +18,21 @@ pub struct Rtrb;
 #[repr(align(64))]
 struct Value([u8; 64]);
 
+/// To the other thread, and from it.
+type Ways<T> = (Producer<T>, Consumer<T>);
+
 /// One thread's ends of the rings.
 #[derive(Debug)]
 pub struct Ends {
-    values: (Producer<Value>, Consumer<Value>),
-    boxes: (Producer<Box<[u8]>>, Consumer<Box<[u8]>>),
+    values: Ways<Value>,
+    boxes: Ways<Box<[u8]>>,
     /// Boxes on their way back to whoever sent them.
-    returned: (Producer<Box<[u8]>>, Consumer<Box<[u8]>>),
+    returned: Ways<Box<[u8]>>,
     /// Boxes that may be written.
     spare: Vec<Box<[u8]>>,
 }
 
-fn crossed<T>(capacity: usize) -> [(Producer<T>, Consumer<T>); 2] {
+fn crossed<T>(capacity: usize) -> [Ways<T>; 2] {
     let ((producer, other_consumer), (other_producer, consumer)) =
         (RingBuffer::new(capacity), RingBuffer::new(capacity));
     [(producer, consumer), (other_producer, other_consumer)]
@@ -79,7 +82,7 @@ impl Contestant for Rtrb {
         let [ours, mut theirs] = Ends::pair(row);
         let total = row.plan(plan).total();
         let thread = std::thread::spawn(move || row.second_side(&mut theirs, total));
-        (ours, Second::Thread(Some(thread)))
+        (ours, Second::Thread(thread))
     }
 
     fn second(_: &Job) -> Ends {
