@@ -73,11 +73,11 @@ impl Rounds {
 
 /// Samples all in turn, each between two probes, and counts the rounds in which all probes agree: near enough that
 /// nobody moved the cores meanwhile. Each contestant gives nanoseconds per operation. A machine that is never quiet gets
-/// its table, too, after four times as many rounds.
+/// its table, too, after nine times as many rounds.
 pub fn rounds(plan: &Plan, contestants: &mut [&mut dyn FnMut() -> f64]) -> Rounds {
     let mut rounds = Rounds::default();
     while rounds.times.len() < plan.samples {
-        let is_strict = !plan.is_test() && rounds.thrown_away < 3 * plan.samples;
+        let is_strict = !plan.is_test() && rounds.thrown_away < 8 * plan.samples;
         match round(plan, contestants, is_strict) {
             Some(times) => rounds.times.push(times),
             None => rounds.thrown_away += 1,

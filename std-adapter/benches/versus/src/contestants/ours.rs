@@ -1,7 +1,5 @@
 //! This project: a session on a memfd that the second process inherits.
 
-use std::time::Instant;
-
 use rapace_shm::{
     INLINE_PAYLOAD_SIZE, Message, MsgDescHot, Receiver, Sender, SessionOptions, ShmSession, ShmSessionConfig, Spin,
 };
@@ -10,7 +8,7 @@ use super::{Contestant, Part};
 use crate::measure::Plan;
 use crate::row::Row;
 use crate::second::{Job, Second};
-use crate::work::{Link, PATIENCE, Work};
+use crate::work::{Link, Work};
 
 /// See the module.
 #[derive(Debug)]
@@ -21,13 +19,12 @@ pub struct Ours;
 pub struct Ends {
     tx: Sender,
     rx: Receiver,
-    deadline: Instant,
 }
 
 impl From<ShmSession> for Ends {
     fn from(session: ShmSession) -> Self {
         let (tx, rx) = session.into_split();
-        Self { tx, rx, deadline: Instant::now() + PATIENCE }
+        Self { tx, rx }
     }
 }
 
@@ -71,16 +68,16 @@ impl Link for Ends {
         let descriptor = MsgDescHot::data(number);
         if W::LEN <= INLINE_PAYLOAD_SIZE {
             let payload = number.to_le_bytes();
-            return self.tx.send_deadline(&descriptor, &payload[..W::LEN], self.deadline).expect("sent");
+            return self.tx.send(&descriptor, &payload[..W::LEN]).expect("sent");
         }
-        let mut loan = self.tx.loan_deadline(W::LEN, self.deadline).expect("a slot");
+        let mut loan = self.tx.loan(W::LEN).expect("a slot");
         W::write(&mut loan, number);
-        self.tx.send_loan_deadline(&descriptor, loan, self.deadline).expect("sent");
+        self.tx.send_loan(&descriptor, loan).expect("sent");
     }
 
     #[inline]
     fn recv<W: Work>(&mut self) -> u64 {
-        let message: Message = self.rx.recv_deadline(self.deadline).expect("received");
+        let message: Message = self.rx.recv().expect("received");
         let number = message.descriptor().msg_id;
         if W::LEN > 0 {
             assert_eq!(W::read(message.payload()), number, "number in the payload");
