@@ -3,6 +3,8 @@
 //! Absolute times do not hold from one machine to the next, nor from one minute to the next, so what counts are the two
 //! ratios in each cell: to this project's figure and to the floor's, both measured in the same round.
 
+#![deny(unsafe_code)]
+
 mod contestants;
 #[path = "../../../cli/src/estimate.rs"]
 mod estimate;
@@ -69,7 +71,10 @@ impl Options {
         let rows: Vec<_> = Row::ALL.into_iter().filter(is_wanted).collect();
         if rows.is_empty() {
             let names = Row::ALL.map(Row::what).join("\n  ");
-            return Err(format!("no row is called {:?}; there are\n  {names}", self.wanted));
+            return Err(format!(
+                "no row is called {:?}; there are\n  {names}",
+                self.wanted.as_deref().unwrap_or_default()
+            ));
         }
         Ok(rows)
     }
@@ -79,14 +84,25 @@ impl Options {
     }
 }
 
-/// Sweeps when dropped, so that a run that fails leaves nothing behind either.
+/// Sweeps at first and when dropped, so that neither earlier runs nor one that fails leaves anything behind.
 struct Sweep;
 
-impl Drop for Sweep {
-    fn drop(&mut self) {
+impl Sweep {
+    fn new() -> Self {
+        Self::sweep();
+        Self
+    }
+
+    fn sweep() {
         if let Err(error) = contestants::sweep() {
             eprintln!("{error}");
         }
+    }
+}
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        Self::sweep();
     }
 }
 
@@ -117,8 +133,7 @@ fn second_process(job: &Job) -> Result<(), String> {
 
 fn first_process(options: &Options) -> Result<(), String> {
     let rows = options.rows()?;
-    contestants::sweep()?;
-    let sweep = Sweep;
+    let sweep = Sweep::new();
     machine::check();
     let plan = options.plan();
     let mut lines = Vec::new();

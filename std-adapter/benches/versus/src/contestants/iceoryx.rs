@@ -3,6 +3,13 @@
 //!
 //! It leaves files behind when a process is killed. Everything of one run lies in one directory and under one prefix, both
 //! named after the first process, and [`sweep`] removes what belongs to this process and to those that are no more.
+//!
+//! # Safety
+//!
+//! One unsafe call: a sample's bytes are declared initialised before they are written. They are shared memory that the
+//! kernel gave zeroed, and any byte is a `u8`.
+
+#![allow(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,7 +43,8 @@ pub fn sweep() -> Result<(), String> {
             let name = entry.file_name();
             let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
             let first = rest.split('_').next().unwrap_or(rest);
-            if first != this && Path::new("/proc").join(first).exists() {
+            let is_ours = first.parse::<u32>().is_ok();
+            if !is_ours || first != this && Path::new("/proc").join(first).exists() {
                 continue;
             }
             let path = entry.path();
@@ -141,7 +149,7 @@ impl Link for Ports {
         // On a busy machine it says now and then that nobody got it, whatever the strategy; then once more.
         spin(|| {
             let sample = self.publisher.loan_slice_uninit(W::WIRE).expect("a sample");
-            // SAFETY: the bytes are shared memory that the kernel gave zeroed, and any byte is a `u8`.
+            // SAFETY: see the module: the bytes are zeroed, or an earlier message's.
             let mut sample = unsafe { sample.assume_init() };
             W::write(sample.payload_mut(), number);
             (sample.send().expect("sent") == 1).then_some(())

@@ -15,6 +15,8 @@
 //! 2. The caller owns the slot: `alloc` gave it and it is not yet marked in flight, or its descriptor was received and it
 //!    is not yet freed. Both processes are this program.
 
+#![allow(unsafe_code)]
+
 use std::fs::File;
 use std::future::Future;
 use std::os::fd::{AsRawFd, OwnedFd};
