@@ -116,7 +116,12 @@ pub enum Second {
 impl Second {
     /// Starts the command.
     pub fn start(mut command: Command) -> Self {
-        Self::Process(Watched::new(command.spawn().expect("this program runs once more")))
+        Self::of(command.spawn().expect("this program runs once more"))
+    }
+
+    /// Looks after a process that was started in another way.
+    pub fn of(child: Child) -> Self {
+        Self::Process(Watched::new(child))
     }
 
     /// Waits until it has ended well.

@@ -53,8 +53,8 @@ impl Contestant for Ours {
         };
         let session = options(row).create(config).expect("a session on a memfd");
         let mut command = Job::new(contestant, row, plan, "").command();
-        session.pass_to(&mut command).expect("the child inherits it");
-        (session.into(), Second::start(command))
+        let second = Second::of(session.spawn(&mut command).expect("this program runs once more, and inherits it"));
+        (session.into(), second)
     }
 
     fn second(job: &Job) -> Ends {
