@@ -15,13 +15,15 @@ pub struct Plan {
     pub count: usize,
     /// Samples of each side.
     pub samples: usize,
+    /// No batch of a sample begins later than this after its first one.
+    pub limit: Duration,
 }
 
 impl Plan {
     /// Only as much as shows that it is correct.
-    pub const TEST: Self = Self { batch: 64, count: 3, samples: 1 };
+    pub const TEST: Self = Self { batch: 64, count: 3, samples: 1, limit: Duration::MAX };
     /// Enough for a median that holds.
-    pub const MEASURE: Self = Self { batch: 4096, count: 64, samples: 7 };
+    pub const MEASURE: Self = Self { batch: 4096, count: 64, samples: 7, limit: Duration::MAX };
 
     /// The same number of samples of operations that take `factor` times as long.
     pub const fn slower(self, factor: u64) -> Self {
@@ -36,7 +38,7 @@ impl Plan {
 
     /// One sample.
     pub const fn batches(&self) -> Batches {
-        Batches { operations: self.batch, count: self.count, limit: Duration::MAX }
+        Batches { operations: self.batch, count: self.count, limit: self.limit }
     }
 
     fn is_test(&self) -> bool {
@@ -53,26 +55,62 @@ pub fn median_batch(plan: &Plan, mut operation: impl FnMut()) -> f64 {
     timed.unwrap_or_else(|never| match never {})
 }
 
-/// Samples both in turn, between two probes that agree, and prints the row. `ours` and `theirs` give nanoseconds per
-/// operation.
-pub fn compare(plan: &Plan, row: &Row<'_>, mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> f64) {
-    let (mut left, mut right, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let mut thrown_away = 0;
-    while ratios.len() < plan.samples {
-        let before = floor::probe(plan);
-        let (a, b) = (ours(), theirs());
-        let after = floor::probe(plan);
-        let moved = before.max(after) > 1.5 * before.min(after);
-        if moved && !plan.is_test() && thrown_away < 3 * plan.samples {
-            thrown_away += 1;
-            continue;
-        }
-        left.push(a);
-        right.push(b);
-        ratios.push(row.unit.ratio(a, b));
+/// Rounds of samples, and how many more there were that lay between probes that disagreed.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    /// One list per round: what each contestant gave, in their order.
+    pub times: Vec<Vec<f64>>,
+    /// Rounds that did not count.
+    pub thrown_away: usize,
+}
+
+impl Rounds {
+    /// The median over all rounds of something that each of them gives.
+    pub fn median(&self, of: impl Fn(&[f64]) -> f64) -> f64 {
+        median(&mut self.times.iter().map(|round| of(round)).collect::<Vec<_>>())
     }
-    let (a, b, ratio) = (median(&mut left), median(&mut right), median(&mut ratios));
-    let note = if thrown_away > 0 { format!("  ({thrown_away} samples thrown away)") } else { String::new() };
+}
+
+/// Samples all in turn, each between two probes, and counts the rounds in which all probes agree: near enough that
+/// nobody moved the cores meanwhile. Each contestant gives nanoseconds per operation. A machine that is never quiet gets
+/// its table, too, after nine times as many rounds.
+pub fn rounds(plan: &Plan, contestants: &mut [&mut dyn FnMut() -> f64]) -> Rounds {
+    let mut rounds = Rounds::default();
+    while rounds.times.len() < plan.samples {
+        let is_strict = !plan.is_test() && rounds.thrown_away < 8 * plan.samples;
+        match round(plan, contestants, is_strict) {
+            Some(times) => rounds.times.push(times),
+            None => rounds.thrown_away += 1,
+        }
+    }
+    rounds
+}
+
+/// One round; nothing as soon as two probes disagree, if that matters.
+fn round(plan: &Plan, contestants: &mut [&mut dyn FnMut() -> f64], is_strict: bool) -> Option<Vec<f64>> {
+    let first = floor::probe(plan);
+    let (mut lowest, mut highest) = (first, first);
+    let mut times = Vec::with_capacity(contestants.len());
+    for contestant in contestants {
+        times.push(contestant());
+        let probe = floor::probe(plan);
+        (lowest, highest) = (lowest.min(probe), highest.max(probe));
+        if is_strict && highest > 1.5 * lowest {
+            return None;
+        }
+    }
+    Some(times)
+}
+
+/// Samples both in turn and prints the row. `ours` and `theirs` give nanoseconds per operation.
+pub fn compare(plan: &Plan, row: &Row<'_>, mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> f64) {
+    let rounds = rounds(plan, &mut [&mut ours, &mut theirs]);
+    let (a, b) = (rounds.median(|times| times[0]), rounds.median(|times| times[1]));
+    let ratio = rounds.median(|times| row.unit.ratio(times[0], times[1]));
+    let note = match rounds.thrown_away {
+        0 => String::new(),
+        count => format!("  ({count} samples thrown away)"),
+    };
     println!("{:<44} {:>12} {:>12} {ratio:>7.2}   {}{note}", row.what, row.unit.show(a), row.unit.show(b), row.goal);
 }
 
@@ -103,7 +141,8 @@ impl Unit {
         }
     }
 
-    fn show(self, nanoseconds: f64) -> String {
+    /// A time per operation as the row shows it.
+    pub fn show(self, nanoseconds: f64) -> String {
         match self {
             Self::Time if nanoseconds >= 10_000.0 => format!("{:.1} µs", nanoseconds / 1000.0),
             Self::Time => format!("{nanoseconds:.1} ns"),

@@ -71,6 +71,14 @@ impl Echo {
     }
 }
 
+/// One sample, with a second process of its own: left running, it would spin beside the floor and the probes.
+fn echoes(spin: u32, plan: &Plan, len: usize) -> f64 {
+    let mut echo = Echo::start(spin, u32::try_from(len).expect("small").max(64));
+    let time = echo.round_trips(plan, len);
+    echo.stop();
+    time
+}
+
 /// Never sleeps within a benchmark.
 const ALWAYS: u32 = 100_000_000;
 
@@ -83,18 +91,14 @@ pub fn run(plan: &Plan) {
         ("round trip, slot of 1 MiB in place", 1 << 20, "<= 2 x floor, flat"),
         ("round trip, slot of 16 MiB in place", 16 << 20, "<= 2 x floor, flat"),
     ] {
-        let mut echo = Echo::start(ALWAYS, u32::try_from(len).expect("small").max(64));
         let row = Row { what, goal, unit: Unit::Time };
-        compare(plan, &row, || echo.round_trips(plan, len), || floor::round_trip(plan));
-        echo.stop();
+        compare(plan, &row, || echoes(ALWAYS, plan, len), || floor::round_trip(plan));
     }
 }
 
 pub fn asleep(plan: &Plan) {
     let plan = &plan.slower(64);
-    let mut echo = Echo::start(0, 64);
     let row =
         Row { what: "asleep: round trip, inline, two processes", goal: "<= 1.2 x futex ping-pong", unit: Unit::Time };
-    compare(plan, &row, || echo.round_trips(plan, 8), || floor::futex_round_trip(plan));
-    echo.stop();
+    compare(plan, &row, || echoes(0, plan, 8), || floor::futex_round_trip(plan));
 }
