@@ -52,15 +52,19 @@ fn vandalise(path: &Path, seed: u64, stop: &AtomicBool) {
     let mut rng = Rng::with_seed(seed);
     let offsets = SegmentOffsets::calculate(&CONFIG).unwrap();
     // A free slot's link is in its data, which is written to like the rest.
-    let end = offsets.end as u64 / 4;
+    let end = offsets.end / 4;
     let headers = [0, offsets.a_to_b_ring, offsets.b_to_a_ring, offsets.data_header, offsets.slot_meta];
+    let descriptors = offsets.b_to_a_descriptors;
     let limit = Instant::now() + old::LIMIT;
     while !stop.load(Ordering::Relaxed) && Instant::now() < limit {
-        let anywhere = 4 * rng.u64(..end);
-        let in_a_header = (headers[rng.usize(..headers.len())] + 4 * rng.usize(..48)) as u64;
-        let at = if rng.bool() { anywhere } else { in_a_header.min(4 * (end - 1)) };
+        let at = match rng.u8(..4) {
+            0 => 4 * rng.usize(..end),
+            // Slot, generation, offset and length of a message to us.
+            1 => descriptors + 64 * rng.usize(..4) + 16 + 4 * rng.usize(..4),
+            _ => (headers[rng.usize(..headers.len())] + 4 * rng.usize(..48)).min(4 * (end - 1)),
+        };
         let mut seen = [0; 4];
-        file.read_exact_at(&mut seen, at).unwrap();
+        file.read_exact_at(&mut seen, at as u64).unwrap();
         let seen = u32::from_ne_bytes(seen);
         let value = match rng.u8(..6) {
             0 => 0,
@@ -70,7 +74,7 @@ fn vandalise(path: &Path, seed: u64, stop: &AtomicBool) {
             4 => seen ^ 1 << rng.u32(..32),
             _ => rng.u32(..),
         };
-        file.write_all_at(&value.to_ne_bytes(), at).unwrap();
+        file.write_all_at(&value.to_ne_bytes(), at as u64).unwrap();
         std::thread::sleep(Duration::from_micros(rng.u64(..300)));
     }
 }
@@ -117,9 +121,16 @@ fn send(mut tx: Sender, end: Instant) -> Sender {
 fn receive(rx: &mut Receiver, end: Instant) -> Option<Error> {
     let mut held: [Option<Payload>; 3] = Default::default();
     for number in 0.. {
+        if number % 8 == 0 {
+            // Lets messages lie in the ring for somebody to spoil.
+            std::thread::sleep(WAIT);
+        }
         match promptly(|| rx.recv_deadline(Instant::now() + WAIT)) {
             Ok(message) => {
-                assert!(message.payload().len() <= 64);
+                let MsgDescHot { payload_offset, payload_len, .. } = *message.descriptor();
+                let end = u64::from(payload_offset) + u64::from(payload_len);
+                assert!(message.descriptor().is_inline() || end <= 64, "{message:?}");
+                assert!(message.payload().len() == message.len());
                 held[number % 3] = Some(message.into_payload());
             }
             Err(error) if goes_on(&error) => {}
