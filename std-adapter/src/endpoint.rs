@@ -23,7 +23,7 @@ use crate::metrics::ShmMetrics;
 use crate::process::{Found, Process};
 use crate::system_calls::{Counters, SystemCalls};
 use crate::trace::event;
-use crate::watch::{Duty, Watch, Watched, watch};
+use crate::watch::{Duty, Watch, Watched, is_recent, nanoseconds_since_1970, watch};
 use crate::wiring::{Roused, Wiring};
 
 /// A slot on loan for a message that is being written, straight in shared memory.
@@ -63,6 +63,8 @@ enum Watching {
     Not,
     /// By the watcher.
     By(#[allow(dead_code)] Watch),
+    /// Nobody of ours is there. If it is a version 1.0 peer, the watcher writes heartbeats for it to see.
+    Beating(#[allow(dead_code)] Watch),
     /// There is nothing to watch: it is this process, or one that cannot be seen.
     Never,
 }
@@ -180,8 +182,11 @@ impl ShmEndpoint {
     pub(crate) fn look_for_death(&self) {
         let gone = match self.wiring() {
             Some(wiring) if wiring.life.is_some() => wiring.peer_is_gone(),
-            // The watcher says it by itself.
-            _ => self.watch_peer().is_err(),
+            // The watcher says it by itself; that it cannot be started is no death.
+            _ => {
+                let _ = self.watch_peer();
+                false
+            }
         };
         if gone {
             self.note_death();
@@ -195,10 +200,20 @@ impl ShmEndpoint {
         self.ledger().peer_died();
     }
 
-    /// Whether the peer is known to be there no more: it is dead, or it has left.
+    /// Whether the peer is known to be there no more: it is dead, or it has left. Of a version 1.0 peer it is not known as
+    /// long as its heart beats.
     pub(crate) fn peer_is_gone(&self) -> bool {
         self.look_for_death();
-        self.ledger().peer_has_died() || self.peer_state() != Some(PeerState::Attached)
+        if self.ledger().peer_has_died() {
+            return true;
+        }
+        match self.peer_state() {
+            Some(PeerState::Attached) => false,
+            Some(PeerState::Unknown | PeerState::Vacant) => {
+                !is_recent(self.region().u64(self.place().role().peer().words().last_seen).load(Ordering::Relaxed))
+            }
+            _ => true,
+        }
     }
 
     /// What the segment says of the peer, if it is something.
@@ -208,21 +223,29 @@ impl ShmEndpoint {
 
     /// Has the peer's process watched, once there is one to watch. A futex cannot see it end.
     fn watch_peer(&self) -> Result<(), Error> {
+        self.start_watching()?;
+        self.0.begin_to_beat();
+        Ok(())
+    }
+
+    fn start_watching(&self) -> Result<(), Error> {
+        let nobody_of_ours = matches!(self.peer_state(), Some(PeerState::Unknown | PeerState::Vacant));
         let mut watching = self.0.watch.lock();
-        if !matches!(*watching, Watching::Not) {
-            return Ok(());
+        match *watching {
+            Watching::Not => {}
+            // Whoever came is one of ours.
+            Watching::Beating(_) if !nobody_of_ours => {}
+            _ => return Ok(()),
         }
-        let words = self.place().role().peer().words();
         let whom = || {
             let whom: Weak<Shared> = Arc::downgrade(&self.0);
             whom as Weak<dyn Watched>
         };
-        if self.peer_state() == Some(PeerState::Unknown) {
-            if self.region().u64(words.last_seen).load(Ordering::Relaxed) != 0 {
-                *watching = Watching::By(watch(Duty::Heartbeat, whom())?);
-            }
+        if nobody_of_ours {
+            *watching = Watching::Beating(watch(Duty::Heartbeat, whom())?);
             return Ok(());
         }
+        let words = self.place().role().peer().words();
         let Some(process) = Process::read(self.region(), words) else { return Ok(()) };
         *watching = match process.find() {
             Found::Running(descriptor) => Watching::By(watch(Duty::Death(descriptor), whom())?),
@@ -233,6 +256,28 @@ impl ShmEndpoint {
             Found::Myself | Found::OutOfSight => Watching::Never,
         };
         Ok(())
+    }
+}
+
+impl Shared {
+    /// Whether the peer is one of version 1.0 that has begun to send or to receive: such a peer says nothing but when it was
+    /// last seen.
+    fn is_beside_old_peer(&self) -> bool {
+        let Some(place) = self.place.get() else { return false };
+        let words = place.role().peer().words();
+        let state = PeerState::from_u32(self.region.u32(words.state).load(Ordering::Relaxed));
+        matches!(state, Some(PeerState::Unknown | PeerState::Vacant))
+            && self.region.u64(words.last_seen).load(Ordering::Relaxed) != 0
+    }
+
+    /// The first heartbeat does not wait for its second: an endpoint may be gone by then, and one whose heart has never beaten
+    /// counts as alive for good.
+    fn begin_to_beat(&self) {
+        let Some(place) = self.place.get() else { return };
+        let last_seen = self.region.u64(place.role().words().last_seen);
+        if self.is_beside_old_peer() && last_seen.load(Ordering::Relaxed) == 0 {
+            self.beat(nanoseconds_since_1970());
+        }
     }
 }
 
@@ -250,6 +295,9 @@ impl Watched for Shared {
 
     fn beat(&self, nanoseconds_since_1970: u64) {
         let Some(place) = self.place.get() else { return };
+        if !self.is_beside_old_peer() {
+            return;
+        }
         let words = place.role().words();
         self.region.u64(words.last_seen).store(nanoseconds_since_1970, Ordering::Release);
         self.region.u64(words.epoch).fetch_add(1, Ordering::Release);
@@ -278,6 +326,11 @@ impl Endpoint for ShmEndpoint {
 
     fn wake(&self, word: At<u32>) {
         self.0.counters.wakes.add_one();
+        if self.0.is_beside_old_peer() {
+            // It is woken for every message and at the end, by an endpoint that may never sleep; but its heart has to beat.
+            // Without a watcher it does not, and counts as alive.
+            let _ = self.watch_peer();
+        }
         // It can only fail for an address that is not mapped.
         let _ = futex::wake(self.region().u32(word), u32::MAX);
     }

@@ -308,7 +308,8 @@ impl ShmSession {
     ///
     /// # Errors
     /// [`Error::PeerAlive`] if the peer has neither left nor died; [`Error::Link`] with [`LinkError::Busy`] if another
-    /// thread is dropping a payload at this very moment: try again.
+    /// thread is dropping a payload at this very moment: try again. A version 1.0 peer counts as alive until it has said
+    /// nothing for 3 seconds (of the wall clock); that it is gone then is for the caller to know.
     pub fn reset(&mut self) -> Result<u32, Error> {
         let endpoint = self.endpoint().clone();
         if !endpoint.peer_is_gone() {

@@ -5,8 +5,9 @@
 //! wakes them. Between our own peers it never wakes up for anything else.
 //!
 //! Beside a version 1.0 peer it has a second duty: once a second it writes this endpoint's heartbeat, by which such a
-//! peer tells the living from the dead. That peer itself cannot be watched: it does not say which process it is, and a
-//! heartbeat that is late proves nothing.
+//! peer tells the living from the dead. Such a peer does not say when it comes, so an endpoint that waits while nobody of ours is
+//! there has the watcher look once a second, too. That peer itself cannot be watched: it does not say which process it is,
+//! and a heartbeat that is late proves nothing.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock, Weak};
@@ -22,11 +23,14 @@ use crate::poll::poll_until;
 /// How often a heartbeat is written. A version 1.0 peer takes three seconds of silence for death.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// How long a version 1.0 peer that waits may take between two of its own.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// What the watcher does for an endpoint. It is called from the watcher's thread and must not block.
 pub(crate) trait Watched: Send + Sync {
     /// The process has ended.
     fn peer_died(&self);
-    /// It is time to say that this endpoint lives.
+    /// It is time to say that this endpoint lives, if there is somebody to whom that has to be said.
     fn beat(&self, nanoseconds_since_1970: u64);
 }
 
@@ -34,7 +38,7 @@ pub(crate) trait Watched: Send + Sync {
 pub(crate) enum Duty {
     /// A process, by its descriptor.
     Death(OwnedFd),
-    /// Nothing: write heartbeats.
+    /// No process: write heartbeats.
     Heartbeat,
 }
 
@@ -146,9 +150,20 @@ impl Watcher {
     }
 }
 
-fn beat(entries: &[Entry]) {
+/// Nanoseconds since 1970, of the wall clock: the only clock that a version 1.0 peer reads.
+pub(crate) fn nanoseconds_since_1970() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Whether a version 1.0 peer that was last seen then (in nanoseconds since 1970) must be taken for alive. That it need not
+/// be does not mean that it is dead.
+pub(crate) fn is_recent(last_seen: u64) -> bool {
+    nanoseconds_since_1970().checked_sub(last_seen).is_some_and(|age| u128::from(age) < SILENCE.as_nanos())
+}
+
+fn beat(entries: &[Entry]) {
+    let now = nanoseconds_since_1970();
     for entry in entries.iter().filter(|entry| matches!(*entry.duty, Duty::Heartbeat)) {
         if let Some(whom) = entry.whom.upgrade() {
             whom.beat(now);

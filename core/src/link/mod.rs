@@ -145,11 +145,17 @@ pub struct PeerWords {
 impl PeerWords {
     /// Forgets what the words said of the peer's process and of its heartbeats.
     fn clear<R: Region>(self, region: &R) {
-        for word in [self.epoch, self.last_seen, self.start] {
-            region.u64(word).store(0, Ordering::Relaxed);
-        }
+        self.clear_heartbeats(region);
+        region.u64(self.start).store(0, Ordering::Relaxed);
         for word in [self.pid, self.pid_namespace] {
             region.u32(word).store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// "Not started", which nobody takes for dead.
+    fn clear_heartbeats<R: Region>(self, region: &R) {
+        for word in [self.epoch, self.last_seen] {
+            region.u64(word).store(0, Ordering::Relaxed);
         }
     }
 }
@@ -273,6 +279,8 @@ impl Session {
             self.ring_from(from).init(region);
         }
         self.role.peer().words().clear(region);
+        // By the last one, a version 1.0 newcomer would take this peer for dead.
+        self.role.words().clear_heartbeats(region);
         ledger.fault.clear();
         (*sender, *receiver) = self.halves(endpoint.clone());
         region.u32(self.role.state()).store(PeerState::Attached as u32, Ordering::Relaxed);
@@ -310,11 +318,13 @@ impl Session {
         Place { header, capacity: self.config.ring_capacity }
     }
 
-    /// Whether a peer has ever sent or received anything.
+    /// Whether a peer has ever sent or received anything, or said that it was about to: a version 1.0 peer that waits for
+    /// its first message has moved nothing, but its heart beats.
     fn has_moved<R: Region>(&self, region: &R, role: PeerRole) -> bool {
         let sent = RingStatus::read(region, self.ring_from(role)).visible_head;
         let received = RingStatus::read(region, self.ring_from(role.peer())).tail;
-        sent != 0 || received != 0
+        let last_seen = region.u64(role.words().last_seen).load(Ordering::Relaxed);
+        sent != 0 || received != 0 || last_seen != 0
     }
 
     /// Every point at which this peer waits: for data, for space, for a slot.
@@ -450,25 +460,25 @@ fn take_side<R: Region>(region: &R, session: &Session) -> Result<PeerRole, LinkE
         );
         taken.is_ok()
     };
-    for role in [PeerRole::B, PeerRole::A] {
-        if take(role, Vacant) {
+    // Acquire as above: what is looked at next is what the session was reset to.
+    let state = |role: PeerRole| PeerState::from_u32(region.u32(role.state()).load(Ordering::Acquire));
+    // What a version 1.0 peer leaves behind: it never says that it is there, but it moves its ends of the rings. It keeps
+    // its positions to itself, so nobody can start anew beside it, or take its place while it may be alive. That also goes
+    // for a place that was vacated: an old peer may have come first.
+    for (role, from) in [(PeerRole::B, Vacant), (PeerRole::A, Vacant), (PeerRole::B, Unknown)] {
+        if state(role) == Some(from) && !session.has_moved(region, role) && take(role, from) {
             return Ok(role);
         }
     }
-    // What a version 1.0 peer leaves behind: it never says that it is there, but it moves its ends of the rings. It keeps
-    // its positions to itself, so nobody can start anew beside it, or take its place while it may be alive.
-    let old_peer = |role: PeerRole| session.has_moved(region, role);
-    let is_unknown = |role: PeerRole| region.u32(role.state()).load(Ordering::Relaxed) == Unknown as u32;
-    if is_unknown(PeerRole::B) && old_peer(PeerRole::B) {
-        return Err(LinkError::OldPeer { role: PeerRole::B });
+    let is_old = |role: &PeerRole| match state(*role) {
+        Some(Unknown) => true,
+        Some(Vacant) => session.has_moved(region, *role),
+        _ => false,
+    };
+    match [PeerRole::B, PeerRole::A].into_iter().find(is_old) {
+        Some(role) => Err(LinkError::OldPeer { role }),
+        None => Err(LinkError::Occupied),
     }
-    if take(PeerRole::B, Unknown) {
-        return Ok(PeerRole::B);
-    }
-    if is_unknown(PeerRole::A) {
-        return Err(LinkError::OldPeer { role: PeerRole::A });
-    }
-    Err(LinkError::Occupied)
 }
 
 impl<E: Endpoint> Link<E> {

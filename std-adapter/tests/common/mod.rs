@@ -35,6 +35,11 @@ impl Second {
         Self(command(test, argument).spawn().unwrap())
     }
 
+    /// One whose last words nobody needs to hear.
+    pub fn unheard(test: &str, argument: impl AsRef<std::ffi::OsStr>) -> Self {
+        Self(command(test, argument).stderr(Stdio::null()).spawn().unwrap())
+    }
+
     /// One that inherits its side of a session.
     pub fn with(session: &ShmSession, test: &str, argument: impl AsRef<std::ffi::OsStr>) -> Self {
         Self(session.spawn(&mut command(test, argument)).unwrap())
