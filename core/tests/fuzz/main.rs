@@ -1,8 +1,20 @@
 //! The fuzz functions on stable: inputs made up at random and mutated from seeds, without a look at what they reach.
 //!
-//! `RAPACE_SHM_FUZZ_EXECUTIONS=2000000 cargo test --release -p rapace-shm-core --test fuzz` executes every function two
-//! million times; `core/fuzz` runs the same functions under libFuzzer, which does look. A failure names the number of
-//! its execution; `RAPACE_SHM_FUZZ_ONLY` repeats that one alone.
+//! This executes every function two million times, in an optimised program whose core still says when it reaches outside
+//! the region:
+//!
+//! ```sh
+//! CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true RAPACE_SHM_FUZZ_EXECUTIONS=2000000 \
+//!     cargo test --release -p rapace-shm-core --test fuzz
+//! ```
+//!
+//! `core/fuzz/run NAME` executes the same functions under libFuzzer, which does look. A failure names the number of its
+//! execution; `RAPACE_SHM_FUZZ_ONLY` repeats that one alone.
+//!
+//! Seen to fail on these mutants of core: no check of the ring's head, or of its tail (`ring`); no check of a payload's
+//! range or slot number; no claim in the ledger; links of free lists that are not checked; inline payloads of any length
+//! (the sessions); a census or a reaper that walks a free list without end (the watchdog); a shape that need not fit
+//! (`header`).
 
 #[path = "../common/mod.rs"]
 mod common;

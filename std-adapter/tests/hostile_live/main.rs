@@ -10,7 +10,12 @@
 //! ```
 //!
 //! `RAPACE_SHM_HOSTILE_LIVE_TRIALS=1000 cargo test --release -p rapace-shm --test hostile_live -- --nocapture` is the
-//! campaign. `RAPACE_SHM_HOSTILE_LIVE_FIRST` is the number of the first trial, by default 0.
+//! campaign. `RAPACE_SHM_HOSTILE_LIVE_FIRST` is the number of the first trial, by default 0. (What is written follows from
+//! that number; when, does not.)
+//!
+//! Seen to fail on these mutants: no check of a payload's range; links of free lists that are not checked; a fault that
+//! does not close the endpoint's other half; a worker that stops for a minute, and one that writes to an address that is
+//! not mapped.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -210,8 +210,8 @@ impl Ends {
         assert_eq!(taken.ok().map(|taken| taken as u64), expected);
         let Some(taken) = expected else { return };
         if self.honest {
-            let numbers = popped.iter().take(taken as usize).map(|descriptor| descriptor.msg_id);
-            assert!(numbers.eq(self.model.tail..self.model.tail + taken), "lost, doubled or out of order");
+            let mut pairs = popped.iter().zip(self.model.tail..self.model.tail + taken);
+            assert!(pairs.all(|(descriptor, number)| descriptor.msg_id == number), "lost, doubled or out of order");
         }
         self.model.tail += taken;
     }

@@ -51,13 +51,13 @@ fn words(input: &mut Input<'_>) -> Line {
     std::array::from_fn(|_| input.any_u64())
 }
 
-/// A descriptor of a slot that may exist, which is made to be in flight as often as not.
+/// A descriptor of a slot that may exist, which is made to be in flight, or lent, as often as not.
 fn plausible(arena: &Arena, input: &mut Input<'_>) -> MsgDescHot {
     let slot = small(input);
     let generation = small(input);
     if slot < arena.config.slot_count && input.below(2) == 0 {
-        let in_flight = SlotMeta::new(generation, SlotState::InFlight).to_word();
-        arena.region.u64(meta(arena, slot)).store(in_flight, Ordering::Relaxed);
+        let state = [SlotState::InFlight, SlotState::Lent][input.below(2)];
+        arena.region.u64(meta(arena, slot)).store(SlotMeta::new(generation, state).to_word(), Ordering::Relaxed);
     }
     let mut edge = || match input.below(4) {
         0 => input.any(),
