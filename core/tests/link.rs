@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 
 use common::{SMALL, endpoint, leaked, pair, pair_and_region};
 use rapace_shm_core::PeerFault;
-use rapace_shm_core::layout::{At, LayoutError, MsgDescHot, PeerState, SegmentHeader, ShmSessionConfig};
+use rapace_shm_core::layout::{
+    At, DataSegmentHeader, LayoutError, MsgDescHot, PeerState, SegmentHeader, SegmentOffsets, ShmSessionConfig,
+};
 use rapace_shm_core::ledger::HasLedger;
 use rapace_shm_core::link::{Link, LinkError, PeerRole, RecvError, SendError};
 use rapace_shm_core::region::Region;
@@ -264,4 +266,20 @@ fn halves_of_two_sessions_are_not_reset_together() {
     let (tx, rx) = larger.split();
     assert_eq!(session.reset(tx, rx), Err(LinkError::ForeignHalf));
     a.split().0.try_send(&MsgDescHot::data(1), b"still well").unwrap();
+}
+
+/// Found by rubbish between any two accesses: such an endpoint went on receiving.
+#[test]
+fn a_reset_that_meets_a_fault_closes_the_endpoint_and_the_next_one_mends_it() {
+    let (mut a, b, region) = pair_and_region(SMALL);
+    drop(b);
+    let data = SegmentOffsets::calculate(&SMALL).unwrap().data_header;
+    region.u64(DataSegmentHeader::FREE_HEAD.within(data)).store(99, Ordering::Relaxed);
+    let fault = PeerFault::FreeLink { slot: u32::MAX, next: 99, count: 3 };
+    assert_eq!(a.reset(), Err(LinkError::PeerFault(fault)));
+    assert_eq!(a.split().0.try_send(&MsgDescHot::data(1), b""), Err(SendError::PeerFault(fault)));
+    assert_eq!(a.split().1.try_recv().unwrap_err(), RecvError::PeerFault(fault));
+    a.reset().unwrap();
+    assert_eq!(leaked(&a), 0);
+    a.split().0.try_send(&MsgDescHot::data(1), &[7; 40]).unwrap();
 }

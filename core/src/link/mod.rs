@@ -257,7 +257,8 @@ impl Session {
     ///
     /// # Errors
     /// [`LinkError::Busy`] if another thread is dropping a guard or allocating at this very moment: nothing was
-    /// changed, try again. [`LinkError::PeerFault`] if the free list cannot be rebuilt.
+    /// changed, try again. [`LinkError::PeerFault`] if the free list cannot be rebuilt; then the halves are closed, and
+    /// another reset starts from what this one left.
     pub fn reset<E: Endpoint>(&self, sender: &mut Sender<E>, receiver: &mut Receiver<E>) -> Result<u32, LinkError> {
         let endpoint = sender.endpoint().clone();
         let ledger = endpoint.ledger();
@@ -270,6 +271,10 @@ impl Session {
         }
         let reclaimed = self.slab().reclaim(&endpoint);
         ledger.gate.open();
+        if let Err(fault) = reclaimed {
+            sender.fail(fault);
+            receiver.fail(fault);
+        }
         let Reclaimed::Slots(slots) = reclaimed? else { return Err(LinkError::Busy) };
         let region = endpoint.region();
         // The old halves are replaced without telling a peer that is not there.

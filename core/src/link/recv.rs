@@ -275,7 +275,7 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
     }
 
     #[cold]
-    fn fail(&mut self, fault: PeerFault) -> RecvError {
+    pub(super) fn fail(&mut self, fault: PeerFault) -> RecvError {
         self.side.fail(fault);
         if self.side.begin_close() {
             self.data.stop(&self.side.endpoint);

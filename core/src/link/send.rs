@@ -470,7 +470,7 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
     }
 
     #[cold]
-    fn fail(&mut self, fault: PeerFault) -> SendError {
+    pub(super) fn fail(&mut self, fault: PeerFault) -> SendError {
         self.side.fail(fault);
         self.close();
         SendError::PeerFault(fault)

@@ -1,6 +1,8 @@
 //! A session over heap memory, for tests.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod rubbish;
+pub mod side;
 pub mod watched;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -79,4 +81,10 @@ pub fn leaked<E: Endpoint>(link: &Link<E>) -> u32 {
     let slots = link.status().slots;
     assert_eq!(slots.free, slots.free_list_len, "{slots}");
     slots.total - slots.free
+}
+
+/// The number that an environment variable holds, if it is set.
+pub fn number_from(variable: &str) -> Option<u64> {
+    let value = std::env::var(variable).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable}={value} is not a number")))
 }

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,13 @@ impl Second {
         Self(session.spawn(&mut command(test, argument)).unwrap())
     }
 
+    /// One that this process talks to through its standard input and output.
+    pub fn talking(test: &str, argument: impl AsRef<std::ffi::OsStr>) -> (Self, ChildStdin, ChildStdout) {
+        let mut child = command(test, argument).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        (Self(child), stdin, stdout)
+    }
+
     pub fn id(&self) -> u32 {
         self.0.id()
     }
@@ -64,8 +71,12 @@ impl Second {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    pub fn wait(&mut self) -> ExitStatus {
+        self.0.wait().unwrap()
+    }
+
     pub fn assert_ends_well(mut self) {
-        assert!(self.0.wait().unwrap().success());
+        assert!(self.wait().success());
     }
 }
 
