@@ -48,6 +48,7 @@
 
 mod barrier;
 mod bytes;
+mod copying;
 mod doorbell;
 mod endpoint;
 mod error;
@@ -75,6 +76,7 @@ mod watch;
 mod wiring;
 
 pub use bytes::ShmBytes;
+pub use copying::{CopyingReceiver, OwnedMessage};
 pub use doorbell::{Doorbell, close_peer_fd};
 pub use endpoint::{Loan, Message, Payload, ShmEndpoint};
 pub use error::{Error, HandshakeError, Unsent};

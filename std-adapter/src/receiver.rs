@@ -6,6 +6,7 @@ use rapace_shm_core::endpoint::Half;
 use rapace_shm_core::link;
 use rapace_shm_core::wake::Step;
 
+use crate::copying::CopyingReceiver;
 use crate::endpoint::{Message, ShmEndpoint};
 use crate::error::Error;
 use crate::event_source::EventSource;
@@ -185,6 +186,13 @@ impl Receiver {
     /// Silences the [event source](Self::event_source), and notes the peer's death if that is what it told of.
     pub fn drain(&mut self) {
         self.endpoint().drain(Half::Receiver);
+    }
+
+    /// For a peer that is not trusted to leave a payload alone while it is read: a receiver that copies every message into
+    /// private memory before it hands it out.
+    #[must_use]
+    pub fn copying(self) -> CopyingReceiver {
+        CopyingReceiver::new(self)
     }
 
     /// Messages until the peer closes; waits for each.
