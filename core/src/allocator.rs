@@ -41,7 +41,7 @@ use allocator_api2::alloc::{AllocError, Allocator};
 
 use crate::endpoint::Endpoint;
 use crate::layout::{At, MsgDescHot, SlotState, Span};
-use crate::link::{Loan, Sender};
+use crate::link::{Link, Loan, Sender};
 use crate::region::{ByteRegion, Held, Region, Word};
 use crate::slots::{DataSegment, Slot, SlotPool, give_back};
 #[cfg(feature = "std")]
@@ -151,6 +151,14 @@ impl<E: Endpoint> Sender<E> {
     #[must_use]
     pub fn allocator(&self) -> ShmAllocator<E> {
         ShmAllocator::new(self.endpoint().clone(), *self.pool())
+    }
+}
+
+impl<E: Endpoint> Link<E> {
+    /// An allocator over this session's slots, for `Vec` and `Box`.
+    #[must_use]
+    pub fn allocator(&self) -> ShmAllocator<E> {
+        self.sender().allocator()
     }
 }
 

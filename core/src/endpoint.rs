@@ -2,13 +2,24 @@
 
 use core::fmt;
 
-use crate::layout::At;
+use crate::layout::{At, PeerRole};
 use crate::ledger::{HasLedger, LedgerRef};
 use crate::region::{InRegion, Region};
 
 /// A member of a session or hub. In a session A is 0 and B is 1; in a hub the host is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerId(pub u16);
+
+impl PeerRole {
+    /// A is 0, B is 1.
+    #[must_use]
+    pub const fn id(self) -> PeerId {
+        match self {
+            Self::A => PeerId(0),
+            Self::B => PeerId(1),
+        }
+    }
+}
 
 /// Which half of an endpoint waits. Each has a doorbell of its own, so that two threads can sleep without one emptying
 /// the other's bell.

@@ -27,12 +27,14 @@
 
 mod at;
 mod descriptor;
+mod peer;
 mod ring;
 mod segment;
 mod slots;
 
 pub use at::{At, Line, Span};
 pub use descriptor::{FrameFlags, INLINE_PAYLOAD_SIZE, INLINE_PAYLOAD_SLOT, MsgDescHot, NO_DEADLINE};
+pub use peer::{PeerRole, PeerWords};
 pub use ring::{DescRingHeader, RING_HEADER_SIZE};
 pub(crate) use segment::identify;
 pub use segment::{

@@ -33,6 +33,14 @@ pub struct Frozen<E: Endpoint, P: SlotPool = DataSegment> {
     guard: Guard<E, P>,
 }
 
+impl<E: Endpoint, P: SlotPool> Loan<E, P> {
+    /// Ends the writing: from here on the bytes are only read, here and, once [sent](super::Sender::try_send_frozen), by
+    /// the peer.
+    pub fn freeze(self) -> Frozen<E, P> {
+        Frozen::new(self.into_guard())
+    }
+}
+
 impl<E: Endpoint, P: SlotPool> Frozen<E, P> {
     pub(super) fn new(guard: Guard<E, P>) -> Self {
         Self { guard }

@@ -4,7 +4,6 @@
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-use super::frozen::Frozen;
 use crate::endpoint::Endpoint;
 use crate::layout::{INLINE_PAYLOAD_SIZE, Line, MsgDescHot, SlotState, Span};
 use crate::region::{ByteRegion, Held, Region, SlotRights, held_bytes};
@@ -94,10 +93,8 @@ impl<E: Endpoint, P: SlotPool> Loan<E, P> {
         Ok(self.guard.line(descriptor, 0, self.len()))
     }
 
-    /// Ends the writing: from here on the bytes are only read, here and, once [sent](super::Sender::try_send_frozen), by
-    /// the peer.
-    pub fn freeze(self) -> Frozen<E, P> {
-        Frozen::new(self.guard)
+    pub(super) fn into_guard(self) -> Guard<E, P> {
+        self.guard
     }
 
     /// Length of the message in bytes: what was asked for, unless truncated.

@@ -26,11 +26,10 @@ use core::sync::atomic::Ordering;
 use crate::endpoint::{Endpoint, Event, Half, PeerId};
 use crate::fault::PeerFault;
 use crate::layout::{
-    At, DataSegmentHeader, DescRingHeader, FREE_LIST_END, MsgDescHot, PeerState, SegmentOffsets, ShmSessionConfig,
-    SlotMeta, SlotState, Span,
+    At, DataSegmentHeader, DescRingHeader, FREE_LIST_END, MsgDescHot, PeerRole, PeerState, SegmentOffsets,
+    ShmSessionConfig, SlotMeta, SlotState, Span,
 };
 use crate::ledger::{LedgerEntry, Returning};
-use crate::link::{PeerRole, Session};
 #[cfg(feature = "allocator")]
 use crate::region::REGION_ALIGN;
 use crate::region::{Region, SlotRights, Word};
@@ -129,8 +128,8 @@ pub struct DataSegment {
 }
 
 impl DataSegment {
-    pub(crate) fn new(session: &Session) -> Self {
-        Self { config: session.config(), own: u32::from(session.role() == PeerRole::B) }
+    pub(crate) fn new(config: ShmSessionConfig, own: PeerRole) -> Self {
+        Self { config, own: u32::from(own == PeerRole::B) }
     }
 
     /// Bytes per slot.
