@@ -11,13 +11,17 @@
 //! Whoever waits for a slot does not keep anybody from sending one, or the thread that holds the last slot could not pass
 //! it on. At each turn one thread waits, so each of the sender's two words has one sleeper. The sender itself is locked
 //! only for a step that never waits.
+//!
+//! The two may sleep at once. On futexes each sleeps on its own word. But there is one doorbell for both, and a ring wakes
+//! one of its sleepers, maybe the wrong one: so one of them sleeps on it, and wakes the other when it wakes up.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
-use rapace_shm_core::wake::Step;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rapace_shm_core::endpoint::SleepKind;
+use rapace_shm_core::wake::{Step, Ticket};
 
 use crate::endpoint::{Loan, ShmEndpoint};
 use crate::error::{Error, Unsent};
@@ -54,6 +58,17 @@ struct Shared {
     slots: Mutex<()>,
     ring: Mutex<()>,
     endpoint: ShmEndpoint,
+    bell: Mutex<BellSleepers>,
+    bell_has_rung: Condvar,
+}
+
+/// Who sleeps on the sender's doorbell.
+#[derive(Default)]
+struct BellSleepers {
+    /// Whether one does; the others wait for it to wake up.
+    one_sleeps: bool,
+    /// How often it has woken up.
+    rings: u64,
 }
 
 impl SharedSender {
@@ -61,7 +76,14 @@ impl SharedSender {
     #[must_use]
     pub fn new(sender: Sender) -> Self {
         let endpoint = sender.endpoint().clone();
-        Self(Arc::new(Shared { sender: Mutex::new(sender), slots: Mutex::default(), ring: Mutex::default(), endpoint }))
+        Self(Arc::new(Shared {
+            sender: Mutex::new(sender),
+            slots: Mutex::default(),
+            ring: Mutex::default(),
+            endpoint,
+            bell: Mutex::default(),
+            bell_has_rung: Condvar::new(),
+        }))
     }
 
     /// The sender again, if this is the last clone.
@@ -154,15 +176,45 @@ impl SharedSender {
         mut step: impl FnMut(&mut Sender) -> Result<Step<T>, Error>,
     ) -> Result<T, Error> {
         loop {
+            // Counted before the look: a ring since then is one that may be meant for this thread.
+            let rings = self.0.bell.lock().rings;
             // Bound to a name, or the lock would be held during the sleep.
             let done = step(&mut self.0.sender.lock())?;
             match done {
                 Step::Ready(value) => return Ok(value),
-                Step::Sleep(ticket) if self.0.endpoint.sleep(&ticket, deadline)? => {}
+                Step::Sleep(ticket) if self.0.sleep(&ticket, rings, deadline)? => {}
                 // The mark stays: whoever finds it signals once in vain, and the next step clears it.
                 Step::Sleep(_) => return Err(Error::Timeout),
             }
         }
+    }
+}
+
+impl Shared {
+    /// Sleeps where the ticket says, unless the bell has rung more often than `rings` times; false if the deadline passed.
+    fn sleep(&self, ticket: &Ticket, rings: u64, deadline: Option<Instant>) -> Result<bool, Error> {
+        if ticket.kind() == SleepKind::Word {
+            return self.endpoint.sleep(ticket, deadline);
+        }
+        let mut bell = self.bell.lock();
+        while bell.rings == rings && bell.one_sleeps {
+            match deadline {
+                None => self.bell_has_rung.wait(&mut bell),
+                Some(deadline) if self.bell_has_rung.wait_until(&mut bell, deadline).timed_out() => return Ok(false),
+                Some(_) => {}
+            }
+        }
+        if bell.rings != rings {
+            return Ok(true);
+        }
+        bell.one_sleeps = true;
+        drop(bell);
+        let roused = self.endpoint.sleep(ticket, deadline);
+        let mut bell = self.bell.lock();
+        bell.one_sleeps = false;
+        bell.rings += 1;
+        self.bell_has_rung.notify_all();
+        roused
     }
 }
 

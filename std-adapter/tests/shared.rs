@@ -3,7 +3,7 @@
 //! `RAPACE_SHM_MESSAGES` says how many each thread sends; the campaign of goals is 1 000 000.
 //!
 //! Seen to fail on these mutants: one turn for both causes of waiting, and a sleep with the sender locked
-//! (`the_holder_of_the_last_slot_…` never ends).
+//! (`the_holder_of_the_last_slot_…` never ends); each thread asleep on the doorbell by itself (`two_that_wait_…` never ends).
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use common::{assert_nothing_leaked, times};
-use rapace_shm::{Error, MsgDescHot, SharedSender, ShmSession, ShmSessionConfig};
+use rapace_shm::{Error, MsgDescHot, SessionOptions, SharedSender, ShmSession, ShmSessionConfig};
 
 const CONFIG: ShmSessionConfig = ShmSessionConfig { ring_capacity: 8, slot_size: 64, slot_count: 3 };
 
@@ -21,9 +21,15 @@ fn message(thread: u64, number: u64) -> MsgDescHot {
 
 #[test]
 fn nothing_is_lost_doubled_or_out_of_order() {
+    for doorbells in [false, true] {
+        many_to_one(doorbells);
+    }
+}
+
+fn many_to_one(doorbells: bool) {
     const THREADS: u64 = 4;
     let each = u64::from(times("RAPACE_SHM_MESSAGES", 10_000));
-    let (a, mut b) = ShmSession::pair(CONFIG).unwrap();
+    let (a, mut b) = SessionOptions::new().doorbells(doorbells).pair(CONFIG).unwrap();
     let (tx, from_b) = a.into_split();
     let shared = SharedSender::new(tx);
     let receiving = std::thread::spawn(move || {
@@ -77,6 +83,37 @@ fn the_holder_of_the_last_slot_can_send_it_while_others_wait_for_one() {
         assert_eq!(b.split().1.recv().unwrap().descriptor().deadline_ns, 2);
         waiting.join().unwrap().unwrap();
     });
+}
+
+/// One thread waits for a slot, the other one for a place in the ring, on one doorbell: whatever comes first wakes the one
+/// that it is for.
+#[test]
+fn two_that_wait_for_different_things_on_one_doorbell_are_both_woken() {
+    for slot_first in [true, false] {
+        let config = ShmSessionConfig { ring_capacity: 1, slot_count: 1, ..CONFIG };
+        let (a, b) = SessionOptions::new().doorbells(true).pair(config).unwrap();
+        let shared = SharedSender::new(a.into_split().0);
+        let (_to_a, mut from_a) = b.into_split();
+        shared.send(&message(0, 0), b"the only place").unwrap();
+        let held = shared.loan(40).unwrap();
+        std::thread::scope(|scope| {
+            let for_a_slot = scope.spawn(|| drop(shared.loan(40).unwrap()));
+            std::thread::sleep(Duration::from_millis(20));
+            let for_a_place = scope.spawn(|| shared.send(&message(0, 1), b"the next").unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+            if slot_first {
+                drop(held);
+                for_a_slot.join().unwrap();
+                from_a.recv().unwrap();
+                for_a_place.join().unwrap();
+            } else {
+                from_a.recv().unwrap();
+                for_a_place.join().unwrap();
+                drop(held);
+                for_a_slot.join().unwrap();
+            }
+        });
+    }
 }
 
 #[test]
