@@ -121,6 +121,10 @@ impl<R, L> Polled<R, L> {
     pub const fn new(region: R, ledger: L) -> Self {
         Self { region, ledger }
     }
+
+    pub(crate) const fn ledger_handle(&self) -> &L {
+        &self.ledger
+    }
 }
 
 impl<R: Region, L> InRegion for Polled<R, L> {

@@ -43,6 +43,14 @@ pub enum PeerFault {
         /// Number of slots.
         count: u32,
     },
+    /// A slot reference of a size class that a hub does not have.
+    #[error("slot reference {reference:#x} names size class {class}; there are 5")]
+    SizeClass {
+        /// The reference seen.
+        reference: u32,
+        /// The class that it names.
+        class: u32,
+    },
     /// A payload that does not lie within its slot.
     #[error("payload of {len} bytes at {offset} does not lie within slot {slot} of {slot_size} bytes")]
     PayloadRange {

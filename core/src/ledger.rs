@@ -25,6 +25,7 @@ use core::sync::atomic::Ordering;
 
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::fault::PeerFault;
+use crate::lanes::Lanes;
 use crate::layout::SlotState;
 
 const FREE: u64 = 0;
@@ -179,7 +180,7 @@ impl FaultMark {
     const CLOSED: u64 = 2;
     const SLOT: u64 = 3;
 
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(AtomicU64::new(Self::NONE))
     }
 
@@ -277,6 +278,7 @@ impl Gate {
 pub struct LedgerIn<S> {
     gate: Gate,
     fault: FaultMark,
+    lanes: Lanes,
     entries: S,
 }
 
@@ -307,7 +309,7 @@ impl<S> LedgerIn<S> {
     /// A ledger over fresh entries.
     #[must_use]
     pub const fn over(entries: S) -> Self {
-        Self { gate: Gate::new(), fault: FaultMark::new(), entries }
+        Self { gate: Gate::new(), fault: FaultMark::new(), lanes: Lanes::new(), entries }
     }
 }
 
@@ -316,6 +318,7 @@ impl<S> LedgerIn<S> {
 pub struct LedgerRef<'a> {
     pub(crate) gate: &'a Gate,
     pub(crate) fault: &'a FaultMark,
+    pub(crate) lanes: &'a Lanes,
     pub(crate) entries: &'a [LedgerEntry],
 }
 
@@ -328,7 +331,7 @@ pub trait HasLedger {
 impl<S: AsRef<[LedgerEntry]>> HasLedger for LedgerIn<S> {
     #[inline]
     fn ledger(&self) -> LedgerRef<'_> {
-        LedgerRef { gate: &self.gate, fault: &self.fault, entries: self.entries.as_ref() }
+        LedgerRef { gate: &self.gate, fault: &self.fault, lanes: &self.lanes, entries: self.entries.as_ref() }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | [`ledger`], [`slots`] | what this endpoint holds; the slab |
 //! | [`endpoint`], [`wake`] | what a side brings along; how it sleeps and wakes |
 //! | [`link`] | the send step and the receive step |
+//! | [`hub`] | one host, up to 31 plugins, one pool of slots |
 //! | `allocator` | `Vec` and `Box` in a region (feature `allocator`) |
 //!
 //! Start at [`link`] for messages, at [`ring`] for bare descriptors.
@@ -41,6 +42,8 @@ pub mod allocator;
 mod atomic;
 pub mod endpoint;
 mod fault;
+pub mod hub;
+mod lanes;
 pub mod layout;
 pub mod ledger;
 pub mod link;

@@ -101,6 +101,8 @@ impl Place {
             DescRingHeader::SPACE_SLEEPER,
             DescRingHeader::PRODUCER_STATE,
             DescRingHeader::CONSUMER_STATE,
+            DescRingHeader::SLOTS_SLEEPER,
+            DescRingHeader::CONSUMER_PEER_STATE,
         ] {
             region.u32(self.word(field)).store(0, Ordering::Relaxed);
         }

@@ -48,17 +48,48 @@ pub const ASLEEP_ON_DOORBELL: u32 = 3;
 /// Sleeper: awake; looks again behind a plain fence before it sleeps.
 pub const AWAKE_FENCED: u32 = 4;
 
+/// Who signals at a [`WaitPoint`], and so who may clear the sleeper's mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signallers {
+    /// One peer. It takes the mark, so that only the first of many signals pays for the wake-up; if it dies in between,
+    /// the sleeper is told of its death.
+    One,
+    /// Many. Nobody takes the mark: one that is stopped between taking and waking would strand the sleeper, which hears
+    /// from the others only if they still see the mark. The sleeper clears it.
+    Many,
+    /// Many, and so many sleepers that a word has a bit for each that must be looked at (that is not awake, or relies on a
+    /// fence); the mark is as with [`Many`](Self::Many).
+    Listed {
+        /// The word with the bits.
+        list: At<u64>,
+        /// The sleeper's bit in it.
+        bit: u64,
+    },
+}
+
 /// One cause of waiting, of one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitPoint {
     /// Bumped by a signal.
     pub sequence: At<u32>,
+    /// Bumped instead while nothing is known of the waiter: what one of version 1.0 sleeps on. Mostly the same word.
+    pub old: At<u32>,
     /// What the waiting side is doing.
     pub sleeper: At<u32>,
     /// Whose doorbell a signal rings.
     pub waiter: PeerId,
     /// Which of the waiter's halves that is.
     pub half: Half,
+    /// Who signals here.
+    pub by: Signallers,
+}
+
+impl WaitPoint {
+    /// A point with one signaller and the sequence word that version 1.0 uses for it.
+    #[inline(always)]
+    pub(crate) const fn new(sequence: At<u32>, sleeper: At<u32>, waiter: PeerId, half: Half) -> Self {
+        Self { sequence, old: sequence, sleeper, waiter, half, by: Signallers::One }
+    }
 }
 
 /// Permission to sleep: until the word no longer has the value, or until the doorbell rings.
@@ -135,8 +166,15 @@ impl Waiter {
     }
 
     fn say<E: Endpoint>(&self, endpoint: &E, value: u32) {
+        let region = endpoint.region();
+        if let (Signallers::Listed { list, bit }, true) = (self.point.by, value != AWAKE) {
+            put_bit(region, list, bit, true);
+        }
         // Release: what was seen before this side woke up stays before it.
-        endpoint.region().u32(self.point.sleeper).store(value, Ordering::Release);
+        region.u32(self.point.sleeper).store(value, Ordering::Release);
+        if let (Signallers::Listed { list, bit }, AWAKE) = (self.point.by, value) {
+            put_bit(region, list, bit, false);
+        }
     }
 
     fn awake<E: Endpoint>(endpoint: &E) -> u32 {
@@ -153,7 +191,7 @@ impl Waiter {
             SleepKind::Word => ASLEEP,
             SleepKind::Doorbell => ASLEEP_ON_DOORBELL,
         };
-        region.u32(self.point.sleeper).store(mark, Ordering::Relaxed);
+        self.say(endpoint, mark);
         self.marked = true;
         if !endpoint.heavy_barrier() {
             // Pairs with the fence (or, by membarrier, with nothing but the compiler fence) in `light_barrier`.
@@ -180,7 +218,29 @@ impl Waiter {
     /// replaced, whoever resets the session sets its words back to "unknown".)
     pub(crate) fn stop<E: Endpoint>(&mut self, endpoint: &E) {
         self.marked = false;
-        self.say(endpoint, AWAKE);
+        // Others of this side wait at the same word if many signal there.
+        let stays = self.point.by == Signallers::Many;
+        self.say(endpoint, if stays { Self::awake(endpoint) } else { AWAKE });
+    }
+}
+
+/// How often a word in which everybody has a bit is tried to be changed; a peer that rewrites it in a loop can only keep
+/// a wake-up from somebody.
+const BIT_TRIES: u32 = 1 << 10;
+
+/// Sets or clears one side's bit.
+pub(crate) fn put_bit<R: Region>(region: &R, list: At<u64>, bit: u64, on: bool) {
+    let word = region.u64(list);
+    let mut seen = word.load(Ordering::Relaxed);
+    for _ in 0..BIT_TRIES {
+        let wanted = if on { seen | bit } else { seen & !bit };
+        if wanted == seen {
+            return;
+        }
+        match word.compare_exchange(seen, wanted, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(now) => seen = now,
+        }
     }
 }
 
@@ -197,7 +257,7 @@ fn light_barrier<E: Endpoint>(endpoint: &E) {
 /// A value that no sleeper word has.
 const NEVER: u32 = u32::MAX;
 
-/// The signalling side of a [`WaitPoint`] that has one waiter.
+/// One signalling side of a [`WaitPoint`].
 pub(crate) struct Signaller<R: Region> {
     sleeper: R::Fixed32,
     /// What the sleeper word says when there is nothing to do: awake. A side that has to fence before it looks has to do
@@ -212,8 +272,7 @@ impl<R: Region> Signaller<R> {
         Self { sleeper: endpoint.region().fix_u32(point.sleeper), quiet, point }
     }
 
-    /// Tells the waiter that there is something, after it was published. The first signaller takes the mark, so that
-    /// only one of many pays for the wake-up.
+    /// Tells the waiter that there is something, after it was published.
     #[inline(always)]
     pub(crate) fn signal<E: Endpoint<Region = R>>(&self, endpoint: &E) {
         compiler_fence(Ordering::SeqCst);
@@ -230,14 +289,14 @@ fn signal_sleeper<E: Endpoint>(endpoint: &E, point: &WaitPoint) {
     let sleeper = endpoint.region().u32(point.sleeper);
     match look_again(endpoint, point) {
         AWAKE | AWAKE_FENCED => {}
-        mark @ (ASLEEP | ASLEEP_ON_DOORBELL) => {
+        mark @ (ASLEEP | ASLEEP_ON_DOORBELL) if point.by == Signallers::One => {
             // The taker does not know which barrier the sleeper has, so it leaves the careful "awake".
             // Relaxed: the bump or the ring below carries the order.
             if sleeper.compare_exchange(mark, AWAKE_FENCED, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 rouse(endpoint, point, mark);
             }
         }
-        unknown => rouse(endpoint, point, unknown),
+        mark => rouse(endpoint, point, mark),
     }
 }
 
@@ -255,18 +314,20 @@ fn look_again<E: Endpoint>(endpoint: &E, point: &WaitPoint) -> u32 {
 }
 
 fn rouse<E: Endpoint>(endpoint: &E, point: &WaitPoint, seen: u32) {
-    if seen != ASLEEP_ON_DOORBELL {
-        bump(endpoint, point);
+    match seen {
+        ASLEEP => bump(endpoint, point.sequence),
+        ASLEEP_ON_DOORBELL => {}
+        _ => bump(endpoint, point.old),
     }
     if seen != ASLEEP {
         endpoint.ring(point.waiter, point.half);
     }
 }
 
-fn bump<E: Endpoint>(endpoint: &E, point: &WaitPoint) {
+fn bump<E: Endpoint>(endpoint: &E, sequence: At<u32>) {
     // Release pairs with the Acquire in `Waiter::arm`.
-    endpoint.region().u32(point.sequence).fetch_add(1, Ordering::Release);
-    endpoint.wake(point.sequence);
+    endpoint.region().u32(sequence).fetch_add(1, Ordering::Release);
+    endpoint.wake(sequence);
 }
 
 /// Tells everybody who waits at one of two points that share a sequence word. Nobody takes a mark: a signaller that
@@ -282,21 +343,46 @@ pub(crate) fn signal_both<E: Endpoint>(endpoint: &E, points: &[WaitPoint; 2]) {
     }
 }
 
+/// Tells everybody who waits at one of the points that have a bit in `list` and share a sequence word. As with
+/// [`signal_both`], nobody takes a mark.
+#[inline(always)]
+pub(crate) fn signal_listed<E: Endpoint>(endpoint: &E, list: At<u64>, point: impl Fn(u32) -> Option<WaitPoint>) {
+    light_barrier(endpoint);
+    let marked = endpoint.region().u64(list).load(Ordering::Relaxed);
+    if marked != 0 {
+        signal_bits(endpoint, marked, point);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn signal_bits<E: Endpoint>(endpoint: &E, marked: u64, point: impl Fn(u32) -> Option<WaitPoint>) {
+    let mut bumped = false;
+    // A bit of nobody is rubbish.
+    for point in (0..u64::BITS).filter(|bit| marked >> bit & 1 == 1).filter_map(point) {
+        signal_one_of_many(endpoint, &point, &mut bumped);
+    }
+}
+
 #[cold]
 #[inline(never)]
 fn signal_sleepers<E: Endpoint>(endpoint: &E, points: &[WaitPoint; 2]) {
     let mut bumped = false;
     for point in points {
-        let seen = look_again(endpoint, point);
-        if matches!(seen, AWAKE | AWAKE_FENCED) {
-            continue;
-        }
-        if seen != ASLEEP_ON_DOORBELL && !bumped {
-            bump(endpoint, point);
-            bumped = true;
-        }
-        if seen != ASLEEP {
-            endpoint.ring(point.waiter, point.half);
-        }
+        signal_one_of_many(endpoint, point, &mut bumped);
+    }
+}
+
+/// Tells one of several who share a sequence word, which needs to be bumped only once.
+fn signal_one_of_many<E: Endpoint>(endpoint: &E, point: &WaitPoint, bumped: &mut bool) {
+    let seen = look_again(endpoint, point);
+    if matches!(seen, AWAKE | AWAKE_FENCED) {
+        return;
+    }
+    if seen != ASLEEP_ON_DOORBELL && !core::mem::replace(bumped, true) {
+        bump(endpoint, point.sequence);
+    }
+    if seen != ASLEEP {
+        endpoint.ring(point.waiter, point.half);
     }
 }

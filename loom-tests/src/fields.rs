@@ -4,8 +4,9 @@
 //! what lets a [`LoomRegion`](crate::LoomRegion) notice an access that the layout does not know.
 
 use rapace_shm_core::layout::{
-    At, DataSegmentHeader, DescRingHeader, Line, RING_HEADER_SIZE, SegmentHeader, SegmentOffsets, ShmSessionConfig,
-    SlotMeta, Span,
+    ANNOUNCEMENTS, At, DataSegmentHeader, DescRingHeader, ExtentHeader, HubConfig, HubHeader, HubOffsets, HubSlotMeta,
+    Line, PeerEntry, RING_HEADER_SIZE, SegmentHeader, SegmentOffsets, ShmSessionConfig, SizeClassHeader, SlotMeta,
+    Span,
 };
 
 /// What stands at a place.
@@ -84,7 +85,11 @@ impl Fields {
             .u32("ring data_sleeper", DescRingHeader::DATA_SLEEPER.within(offset))
             .u32("ring space_sleeper", DescRingHeader::SPACE_SLEEPER.within(offset))
             .u32("ring producer_state", DescRingHeader::PRODUCER_STATE.within(offset))
-            .u32("ring consumer_state", DescRingHeader::CONSUMER_STATE.within(offset));
+            .u32("ring consumer_state", DescRingHeader::CONSUMER_STATE.within(offset))
+            .u32("ring space_sequence", DescRingHeader::SPACE_SEQUENCE.within(offset))
+            .u32("ring slots_sleeper", DescRingHeader::SLOTS_SLEEPER.within(offset))
+            .u32("ring waits_with_others", DescRingHeader::WAITS_WITH_OTHERS.within(offset))
+            .u32("ring consumer_peer_state", DescRingHeader::CONSUMER_PEER_STATE.within(offset));
         for number in 0..capacity as usize {
             self = self.line("descriptor", At::new(offset + RING_HEADER_SIZE + number * size_of::<Line>()));
         }
@@ -103,6 +108,93 @@ impl Fields {
             .ring(offsets.a_to_b_ring, config.ring_capacity)
             .ring(offsets.b_to_a_ring, config.ring_capacity)
             .slab(config, &offsets)
+    }
+
+    /// Declares a whole hub.
+    ///
+    /// # Panics
+    /// If the shape is none that the layout can carry.
+    #[must_use]
+    pub fn hub(config: &HubConfig) -> Self {
+        let offsets = HubOffsets::calculate(config).expect("a model's shape is a valid one");
+        let mut fields = Self::new().hub_header();
+        for peer in 0..usize::from(config.max_peers) {
+            let ring = offsets.rings + 2 * offsets.ring_size * peer;
+            fields = fields
+                .peer_entry(offsets.peer_table + size_of::<PeerEntry>() * peer)
+                .ring(ring, config.ring_capacity)
+                .ring(ring + offsets.ring_size, config.ring_capacity);
+        }
+        for (number, class) in config.classes.iter().enumerate() {
+            let header = offsets.size_classes + size_of::<SizeClassHeader>() * number;
+            fields = fields.size_class(header).extent(offsets.extents[number], class.slot_count, class.slot_size);
+        }
+        fields
+    }
+
+    fn hub_header(self) -> Self {
+        self.u64("magic", HubHeader::MAGIC)
+            .u32("version", HubHeader::VERSION)
+            .u32("max and active peers", HubHeader::MAX_AND_ACTIVE_PEERS)
+            .u32("peer_id_counter", HubHeader::PEER_ID_COUNTER)
+            .u64("current_size", HubHeader::CURRENT_SIZE)
+            .u32("extent_count", HubHeader::EXTENT_COUNT)
+            .u32("ring_capacity", HubHeader::RING_CAPACITY)
+            .u64("peer_table", HubHeader::PEER_TABLE)
+            .u64("rings", HubHeader::RINGS)
+            .u64("size_classes", HubHeader::SIZE_CLASSES)
+            .u64("extents", HubHeader::EXTENTS)
+            .u32("host_state", HubHeader::HOST_STATE)
+            .u32("host_sequence", HubHeader::HOST_SEQUENCE)
+            .u32("host_sleeper", HubHeader::HOST_SLEEPER)
+            .u32("in_doubt", HubHeader::IN_DOUBT)
+            .u64("slot_waiters", HubHeader::SLOT_WAITERS)
+    }
+
+    fn peer_entry(mut self, at: usize) -> Self {
+        for number in 0..ANNOUNCEMENTS {
+            let first = PeerEntry::ANNOUNCED.within(at).offset();
+            self = self.u32("announced", At::new(first + number * size_of::<u32>()));
+        }
+        self.u32("peer id and type", PeerEntry::ID_AND_TYPE.within(at))
+            .u32("peer flags", PeerEntry::FLAGS.within(at))
+            .u64("peer epoch", PeerEntry::EPOCH.within(at))
+            .u64("peer last_seen", PeerEntry::LAST_SEEN.within(at))
+            .u64("to_host_ring", PeerEntry::TO_HOST_RING.within(at))
+            .u64("to_peer_ring", PeerEntry::TO_PEER_RING.within(at))
+            .u32("to_host", PeerEntry::TO_HOST.within(at))
+            .u32("to_peer", PeerEntry::TO_PEER.within(at))
+            .u32("peer state", PeerEntry::STATE.within(at))
+    }
+
+    fn size_class(self, at: usize) -> Self {
+        self.u32("class slot_size", SizeClassHeader::SLOT_SIZE.within(at))
+            .u32("class total_slots", SizeClassHeader::TOTAL_SLOTS.within(at))
+            .u64("class free_head", SizeClassHeader::FREE_HEAD.within(at))
+            .u32("class slot_available", SizeClassHeader::SLOT_AVAILABLE.within(at))
+            .u32("class shift", SizeClassHeader::SHIFT_AND_EXTENT_COUNT.within(at))
+            .u64("class extent", SizeClassHeader::EXTENTS.within(at))
+            .u32("class quota", SizeClassHeader::QUOTA.within(at))
+    }
+
+    fn extent(mut self, at: usize, slots: u32, slot_size: u32) -> Self {
+        self = self
+            .u32("extent class", ExtentHeader::CLASS.within(at))
+            .u32("extent slot_count", ExtentHeader::SLOT_COUNT.within(at))
+            .u32("extent meta_offset", ExtentHeader::META_OFFSET.within(at))
+            .u32("extent data_offset", ExtentHeader::DATA_OFFSET.within(at));
+        let metas = at + size_of::<ExtentHeader>();
+        let bytes = metas + size_of::<HubSlotMeta>() * slots as usize;
+        for slot in 0..slots as usize {
+            let meta = metas + size_of::<HubSlotMeta>() * slot;
+            let len = slot_size as usize;
+            self = self
+                .u64("hub slot meta", HubSlotMeta::META.within(meta))
+                .u32("hub slot next_free", HubSlotMeta::NEXT_FREE.within(meta))
+                .u32("hub slot owner", HubSlotMeta::OWNER.within(meta))
+                .payload("hub slot", Span { offset: bytes + len * slot, len }, false);
+        }
+        self
     }
 
     fn segment_header(self) -> Self {
@@ -179,6 +271,8 @@ fn overlap(a: &Field, b: &Field) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rapace_shm_core::layout::SizeClass;
+
     use super::*;
 
     #[test]
@@ -194,8 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn a_session_declares_every_byte_up_to_its_end() {
+    fn a_session_and_a_hub_declare_every_byte_up_to_its_end() {
         let config = ShmSessionConfig { ring_capacity: 2, slot_size: 24, slot_count: 2 };
         assert_eq!(Fields::session(&config).size(), SegmentOffsets::calculate(&config).unwrap().end);
+        let classes = [6, 7, 8, 9, 10].map(|log| SizeClass { slot_size: 1 << log, slot_count: 4 });
+        let config = HubConfig { max_peers: 3, ring_capacity: 1, classes };
+        assert_eq!(Fields::hub(&config).size(), HubOffsets::calculate(&config).unwrap().end);
     }
 }

@@ -16,6 +16,15 @@
 //! | [`DescRingHeader`] 72 | `returned` | the consumer has returned no slot here |
 //! | [`DescRingHeader`] 132, 136 | `data_sleeper`, `space_sleeper` | may sleep at any time: always signal |
 //! | [`DescRingHeader`] 140, 144 | `producer_state`, `consumer_state` | that end has not been closed |
+//! | [`DescRingHeader`] 148, 152 | `space_sequence`, `slots_sleeper` (hub) | nothing was signalled; may sleep at any time |
+//! | [`DescRingHeader`] 156, 160 | `waits_with_others`, `consumer_peer_state` (hub) | sleeps for this ring alone; has not left |
+//! | [`HubHeader`] 72 | `host_state` | the host is none of ours |
+//! | [`HubHeader`] 76, 80 | `host_sequence`, `host_sleeper` | nothing was signalled; may sleep at any time |
+//! | [`HubHeader`] 84 | `in_doubt` | the host needs not be told of slots announced in vain |
+//! | [`HubHeader`] 88 | `slot_waiters` | nobody waits for a slot |
+//! | [`PeerEntry`] 48 | `state` | nobody of ours is attached there |
+//! | [`PeerEntry`] 52, 56, 60 | `announced` | is not in the middle of taking or freeing a slot |
+//! | [`SizeClassHeader`] 152 | `quota` | a plugin may have any number of slots |
 //! | [`DataSegmentHeader`] 28, 32 | `slots_sleeper_a`, `slots_sleeper_b` | may sleep at any time: always signal |
 //!
 //! And one value in a word that version 1.0 uses: a slot's state may be 3, [`SlotState::Lent`], in flight while its sender
@@ -27,6 +36,8 @@
 
 mod at;
 mod descriptor;
+mod hub;
+mod hub_shape;
 mod peer;
 mod ring;
 mod segment;
@@ -34,6 +45,15 @@ mod slots;
 
 pub use at::{At, Line, Span};
 pub use descriptor::{FrameFlags, INLINE_PAYLOAD_SIZE, INLINE_PAYLOAD_SLOT, MsgDescHot, NO_DEADLINE};
+pub use hub::{
+    ANNOUNCEMENTS, DEFAULT_HUB_RING_CAPACITY, ExtentHeader, HUB_MAGIC, HUB_OWN_CLASSES_VERSION, HUB_PROTOCOL_VERSION,
+    HubHeader, HubSlotMeta, MAX_EXTENTS_PER_CLASS, MAX_PEERS, NO_OWNER, NUM_SIZE_CLASSES, PEER_FLAG_ACTIVE,
+    PEER_FLAG_DEAD, PEER_FLAG_DYING, PEER_FLAG_RESERVED, PEER_TYPE_PLUGIN, PeerEntry, SizeClassHeader,
+};
+pub use hub_shape::{
+    HUB_SIZE_CLASSES, HubConfig, HubLayoutError, HubOffsets, SizeClass, calculate_hub_size, decode_global_index,
+    decode_slot_ref, encode_global_index, encode_slot_ref,
+};
 pub use peer::{PeerRole, PeerWords};
 pub use ring::{DescRingHeader, RING_HEADER_SIZE};
 pub(crate) use segment::identify;

@@ -16,9 +16,10 @@ use super::at::{At, at};
 /// 136  space_sleeper  written by the producer     only around a sleep and at the end:
 /// 140  producer_state written by the producer     the line stays shared by both caches
 /// 144  consumer_state written by the consumer
+/// 148  four words that only the rings of a hub use
 /// ```
 ///
-/// `returned` and the four words from 132 on are this project's; version 1.0 reserves their bytes and leaves them zero,
+/// `returned` and the words from 132 on are this project's; version 1.0 reserves their bytes and leaves them zero,
 /// and zero is the careful answer of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -44,8 +45,16 @@ pub struct DescRingHeader {
     pub producer_state: u32,
     /// 0 = may consume more, 1 = takes no more. Ours.
     pub consumer_state: u32,
+    /// Sequence word of the producer waiting for space; a session has it in its header. Ours.
+    pub space_sequence: u32,
+    /// How the producer waits for a slot. Ours.
+    pub slots_sleeper: u32,
+    /// Where the consumer waits for data: 0 = at `data_sleeper`, 1 = at the hub header's word, for all rings at once. Ours.
+    pub waits_with_others: u32,
+    /// [`PeerState`](super::PeerState) of the consumer towards this ring's producer: a host's towards one plugin. Ours.
+    pub consumer_peer_state: u32,
     /// Zero.
-    pub reserved: [u8; 44],
+    pub reserved: [u8; 28],
 }
 
 /// Size of [`DescRingHeader`] in bytes.
@@ -61,7 +70,11 @@ const_assert!(core::mem::offset_of!(DescRingHeader, data_sleeper) == 132);
 const_assert!(core::mem::offset_of!(DescRingHeader, space_sleeper) == 136);
 const_assert!(core::mem::offset_of!(DescRingHeader, producer_state) == 140);
 const_assert!(core::mem::offset_of!(DescRingHeader, consumer_state) == 144);
-const_assert!(core::mem::offset_of!(DescRingHeader, reserved) == 148);
+const_assert!(core::mem::offset_of!(DescRingHeader, space_sequence) == 148);
+const_assert!(core::mem::offset_of!(DescRingHeader, slots_sleeper) == 152);
+const_assert!(core::mem::offset_of!(DescRingHeader, waits_with_others) == 156);
+const_assert!(core::mem::offset_of!(DescRingHeader, consumer_peer_state) == 160);
+const_assert!(core::mem::offset_of!(DescRingHeader, reserved) == 164);
 
 impl DescRingHeader {
     /// The shared word behind `visible_head`.
@@ -80,4 +93,12 @@ impl DescRingHeader {
     pub const PRODUCER_STATE: At<u32> = at!(Self, producer_state);
     /// The shared word behind `consumer_state`.
     pub const CONSUMER_STATE: At<u32> = at!(Self, consumer_state);
+    /// The shared word behind `space_sequence`.
+    pub const SPACE_SEQUENCE: At<u32> = at!(Self, space_sequence);
+    /// The shared word behind `slots_sleeper`.
+    pub const SLOTS_SLEEPER: At<u32> = at!(Self, slots_sleeper);
+    /// The shared word behind `waits_with_others`.
+    pub const WAITS_WITH_OTHERS: At<u32> = at!(Self, waits_with_others);
+    /// The shared word behind `consumer_peer_state`.
+    pub const CONSUMER_PEER_STATE: At<u32> = at!(Self, consumer_peer_state);
 }

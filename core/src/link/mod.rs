@@ -45,7 +45,7 @@ mod guard;
 mod recv;
 mod send;
 mod session;
-mod side;
+pub(crate) mod side;
 
 use thiserror::Error;
 

@@ -167,7 +167,7 @@ impl Session {
             PeerRole::B => SegmentHeader::B_TO_A_DATA,
         };
         let sleeper = self.ring_from(sender).word(DescRingHeader::DATA_SLEEPER);
-        WaitPoint { sequence, sleeper, waiter: sender.peer().id(), half: Half::Receiver }
+        WaitPoint::new(sequence, sleeper, sender.peer().id(), Half::Receiver)
     }
 
     /// Where this peer waits for space to send.
@@ -177,7 +177,7 @@ impl Session {
             PeerRole::B => SegmentHeader::B_TO_A_SPACE,
         };
         let sleeper = self.ring_from(sender).word(DescRingHeader::SPACE_SLEEPER);
-        WaitPoint { sequence, sleeper, waiter: sender.id(), half: Half::Sender }
+        WaitPoint::new(sequence, sleeper, sender.id(), Half::Sender)
     }
 
     fn end_words(&self, own: At<u32>, peer: At<u32>, sibling: At<u32>) -> EndWords {

@@ -31,7 +31,8 @@ pub(crate) trait Links {
     fn count(&self) -> u32;
     /// The link of a slot that exists.
     fn link(&self, slot: u32) -> At<u32>;
-    /// Says that a slot that exists is about to be taken; a hint.
+    /// Says that a slot that exists is about to be taken: before every try to take it, and before its link is read. A
+    /// session's slab asks for its cache lines, a hub announces it to whoever cleans up after a death.
     fn will_take<R: Region>(&self, region: &R, slot: u32);
 
     /// Where a link of the list leads: a slot, or nowhere.

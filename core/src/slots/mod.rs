@@ -18,7 +18,7 @@
 //! as many messages as were returned meanwhile. What is left of it becomes its own list, where the other one finds it
 //! if it runs out. Beside a version 1.0 peer, or while nobody has attached, slots go back to the common list.
 
-mod free_list;
+pub(crate) mod free_list;
 
 use core::fmt;
 use core::sync::atomic::Ordering;
@@ -361,7 +361,7 @@ impl DataSegment {
             PeerId(_) => DataSegmentHeader::SLOTS_SLEEPER_B,
         };
         let sequence = self.word(DataSegmentHeader::SLOT_AVAILABLE);
-        WaitPoint { sequence, sleeper: self.word(sleeper), waiter, half: Half::Sender }
+        WaitPoint::new(sequence, self.word(sleeper), waiter, Half::Sender)
     }
 
     /// Counts the slots by what their metadata says, and walks the free lists. The numbers are taken one after the other:
@@ -615,7 +615,7 @@ impl SlotPool for DataSegment {
 }
 
 #[cold]
-fn mismatch(slot: u32, expected: SlotMeta, seen: SlotMeta) -> PeerFault {
+pub(crate) fn mismatch(slot: u32, expected: SlotMeta, seen: SlotMeta) -> PeerFault {
     if seen.generation != expected.generation {
         return PeerFault::Generation { slot, expected: expected.generation, seen: seen.generation };
     }

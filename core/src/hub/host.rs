@@ -1,0 +1,309 @@
+//! The host: it creates the hub, gives numbers to plugins, and receives from whichever has something.
+
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+use super::end::{HasLinkMarks, HostEnd};
+use super::link::HubLink;
+use super::places::{CLASSES, HOST, Places};
+use super::pool::HubAllocator;
+use super::reap::Doubts;
+use super::status::HubSlotStatus;
+use super::{HubError, check_room};
+use crate::endpoint::{Endpoint, PeerId};
+use crate::layout::{
+    ANNOUNCEMENTS, At, DescRingHeader, HUB_MAGIC, HUB_OWN_CLASSES_VERSION, HUB_PROTOCOL_VERSION, HUB_SIZE_CLASSES,
+    HubConfig, HubHeader, HubLayoutError, HubOffsets, NUM_SIZE_CLASSES, PEER_FLAG_RESERVED, PEER_TYPE_PLUGIN,
+    PeerEntry, PeerState, RING_HEADER_SIZE, SizeClassHeader, Span,
+};
+use crate::link::{Message, RecvError};
+use crate::region::{Region, Word};
+use crate::wake::{Step, Waiter};
+
+/// A message out of a plugin's ring, or why there will be none any more.
+pub type FromAny<E> = (PeerId, Result<Message<HostEnd<E>, HubAllocator>, RecvError>);
+
+/// Where the host waits for the data of one plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// With those of all others that wait together, by [`HubHost::poll_any`]: one sleep for all.
+    Together,
+    /// By its own receiver, in a thread or task of its own. Such a link is not one for [`HubHost::poll_any`].
+    Alone,
+}
+
+/// The host of a hub. It has no links itself: [`reserve`](Self::reserve) gives the caller one for each plugin, to be kept
+/// in whatever holds them.
+pub struct HubHost<E: Endpoint> {
+    pub(super) endpoint: E,
+    pub(super) pool: HubAllocator,
+    any: Waiter,
+    /// A bit for each number that is given out.
+    pub(super) used: u32,
+    turn: Turn,
+    pub(super) doubts: Doubts,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    /// Where the next round starts.
+    next: usize,
+    /// How many messages the last sender may still be asked for before the others are looked at again: as many as others
+    /// had nothing, so that looking costs no more than what it finds. If nobody was passed over it is none.
+    credit: usize,
+}
+
+/// How much credit there can be: how much longer than a round anybody may have to wait.
+const CREDIT: usize = 16;
+
+impl<E: Endpoint + HasLinkMarks> HubHost<E> {
+    /// Writes a fresh hub into the endpoint's region and becomes its host.
+    ///
+    /// Whatever the region held is overwritten: that nobody uses it is for the caller to know.
+    ///
+    /// # Errors
+    /// [`HubError`]: a shape that the layout cannot carry (a hub needs two places for peers at least, one is the host's),
+    /// a region or a ledger that is too small, a ledger in use.
+    pub fn create(endpoint: E, config: HubConfig) -> Result<Self, HubError> {
+        if config.max_peers == 1 {
+            return Err(HubLayoutError::MaxPeers { seen: 1 }.into());
+        }
+        check_room(&endpoint, &config)?;
+        let pool = HubAllocator::new(Places::new(&config, HOST));
+        endpoint.ledger().fault.clear();
+        write(endpoint.region(), &config, &pool)?;
+        let any = Waiter::start(&endpoint, Places::any_data());
+        // Release pairs with the Acquire in `HubPeer::peek`: whoever sees the magic sees the rest.
+        endpoint.region().u64(HubHeader::MAGIC).store(u64::from_ne_bytes(HUB_MAGIC), Ordering::Release);
+        Ok(Self { endpoint, pool, any, used: 1, turn: Turn::default(), doubts: Doubts::new() })
+    }
+
+    /// Gives out the number of a plugin and opens its place in the hub. What comes back is the host's end of the link to
+    /// it; the number goes to whoever shall [attach](super::HubPeer::attach) with it.
+    ///
+    /// # Errors
+    /// [`HubError::Full`].
+    pub fn reserve(&mut self, waits: Waits) -> Result<HubLink<HostEnd<E>>, HubError> {
+        let last = self.pool.places.max_peers() - 1;
+        let free = (1..=last).find(|number| self.used >> number & 1 == 0);
+        let id = PeerId(free.ok_or(HubError::Full { plugins: last })?);
+        self.used |= 1 << id.0;
+        let together = waits == Waits::Together;
+        self.clear_place(id);
+        let region = self.endpoint.region();
+        let waits_with_others = self.pool.places.ring_to_host(id).word(DescRingHeader::WAITS_WITH_OTHERS);
+        region.u32(waits_with_others).store(u32::from(together), Ordering::Relaxed);
+        self.count_peers(1);
+        let end = HostEnd::new(self.endpoint.clone(), id);
+        let link = HubLink::of_host(&end, self.pool, id, together);
+        self.open_place(id);
+        Ok(link)
+    }
+
+    /// Empties a plugin's rings and entry; its words say "unknown".
+    pub(super) fn clear_place(&self, id: PeerId) {
+        let (region, places) = (self.endpoint.region(), &self.pool.places);
+        places.ring_to_host(id).init(region);
+        places.ring_to_peer(id).init(region);
+        for lane in 0..ANNOUNCEMENTS {
+            region.u32(places.announcement(id, lane)).store(0, Ordering::Relaxed);
+        }
+        for field in [PeerEntry::EPOCH, PeerEntry::LAST_SEEN] {
+            region.u64(places.entry(id, field)).store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn open_place(&self, id: PeerId) {
+        let (region, places) = (self.endpoint.region(), &self.pool.places);
+        let id_and_type: u32 = zerocopy::transmute!([id.0, PEER_TYPE_PLUGIN]);
+        region.u32(places.entry(id, PeerEntry::ID_AND_TYPE)).store(id_and_type, Ordering::Relaxed);
+        region.u32(places.entry(id, PeerEntry::FLAGS)).store(PEER_FLAG_RESERVED, Ordering::Relaxed);
+        // Release pairs with the Acquire in `HubPeer::attach`: the newcomer finds everything reset.
+        region.u32(places.entry(id, PeerEntry::STATE)).store(PeerState::Vacant as u32, Ordering::Release);
+    }
+
+    /// Counts a plugin that was added or removed.
+    pub(super) fn count_peers(&self, added: i16) {
+        let region = self.endpoint.region();
+        let active = u16::try_from(self.used.count_ones() - 1).unwrap_or(u16::MAX);
+        let peers: u32 = zerocopy::transmute!([self.pool.places.max_peers(), active]);
+        region.u32(HubHeader::MAX_AND_ACTIVE_PEERS).store(peers, Ordering::Relaxed);
+        if added > 0 {
+            let word = region.u32(HubHeader::PEER_ID_COUNTER);
+            let [counter, pad]: [u16; 2] = zerocopy::transmute!(word.load(Ordering::Relaxed));
+            word.store(zerocopy::transmute!([counter.wrapping_add(1), pad]), Ordering::Relaxed);
+        }
+    }
+
+    /// Receives a message from whichever plugin has one, or learns that one has none any more (once). Whoever was heard is
+    /// asked last in the next round.
+    ///
+    /// `links` are those of this host that [wait together](Waits::Together), in an order that does not change from call to
+    /// call but when one comes or goes.
+    pub fn try_any(&mut self, links: &mut [HubLink<HostEnd<E>>]) -> Option<FromAny<E>> {
+        self.settle();
+        let found = self.turn.take(links)?;
+        self.any.disarm(&self.endpoint);
+        Some(found)
+    }
+
+    /// As [`try_any`](Self::try_any), or says what to sleep on: one ticket for all.
+    pub fn poll_any(&mut self, links: &mut [HubLink<HostEnd<E>>]) -> Step<FromAny<E>> {
+        if let Some(found) = self.try_any(links) {
+            return Step::Ready(found);
+        }
+        let ticket = self.any.arm(&self.endpoint);
+        match self.try_any(links) {
+            Some(found) => Step::Ready(found),
+            None => Step::Sleep(ticket),
+        }
+    }
+
+    /// Says that the host will not sleep after all: to be called when a ticket is given up without another step.
+    pub fn disarm(&mut self) {
+        self.any.disarm(&self.endpoint);
+    }
+
+    /// Lets no plugin have more than `slots` slots of a size class at a time; 0 = any number. A plugin that has as many
+    /// waits, or takes a larger slot. What it sent counts until it was received, what it received until it was freed.
+    ///
+    /// Every plugin holds itself to it, and reads it anew each time.
+    ///
+    /// # Errors
+    /// [`HubError::NoSuchClass`].
+    pub fn set_quota(&self, class: u32, slots: u32) -> Result<(), HubError> {
+        if class as usize >= NUM_SIZE_CLASSES {
+            return Err(HubError::NoSuchClass { class });
+        }
+        let word = self.pool.places.class(class).word(SizeClassHeader::QUOTA);
+        self.endpoint.region().u32(word).store(slots, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sets the quota of every class so that a plugin leaves at least one slot for each of `others` other members (of a
+    /// class that has fewer slots than that, all but one).
+    pub fn share_among(&self, others: u16) {
+        for class in self.pool.places.classes() {
+            let quota = class.count().saturating_sub(u32::from(others)).max(1);
+            self.endpoint.region().u32(class.word(SizeClassHeader::QUOTA)).store(quota, Ordering::Relaxed);
+        }
+    }
+
+    /// The hub's slots.
+    #[must_use]
+    pub const fn allocator(&self) -> &HubAllocator {
+        &self.pool
+    }
+
+    /// This side's environment.
+    #[must_use]
+    pub const fn endpoint(&self) -> &E {
+        &self.endpoint
+    }
+
+    /// Plugins that have a number.
+    #[must_use]
+    pub const fn peer_count(&self) -> u32 {
+        self.used.count_ones() - 1
+    }
+
+    /// What a plugin's entry says of it: `None` if no plugin has that number or the entry says nothing known.
+    #[must_use]
+    pub fn peer_state(&self, id: PeerId) -> Option<PeerState> {
+        let given = id != HOST && id.0 < self.pool.places.max_peers() && self.used >> (id.0 & 31) & 1 == 1;
+        let word = given.then(|| self.pool.places.entry(id, PeerEntry::STATE))?;
+        PeerState::from_u32(self.endpoint.region().u32(word).load(Ordering::Relaxed))
+    }
+
+    /// What the slots say now.
+    #[must_use]
+    pub fn slot_status(&self) -> HubSlotStatus {
+        self.pool.slot_status(self.endpoint.region())
+    }
+}
+
+impl Turn {
+    fn take<E: Endpoint + HasLinkMarks>(&mut self, links: &mut [HubLink<HostEnd<E>>]) -> Option<FromAny<E>> {
+        if self.credit > 0 {
+            self.credit -= 1;
+            let last = self.next.checked_sub(1).unwrap_or(links.len().wrapping_sub(1));
+            if let Some(found) = links.get_mut(last).and_then(ask) {
+                return Some(found);
+            }
+        }
+        let start = if self.next < links.len() { self.next } else { 0 };
+        for (passed, number) in (start..links.len()).chain(0..start).enumerate() {
+            if let Some(found) = links.get_mut(number).and_then(ask) {
+                *self = Self { next: number + 1, credit: passed.min(CREDIT) };
+                return Some(found);
+            }
+        }
+        None
+    }
+}
+
+fn ask<E: Endpoint + HasLinkMarks>(link: &mut HubLink<HostEnd<E>>) -> Option<FromAny<E>> {
+    let id = link.id();
+    if link.ended {
+        return None;
+    }
+    match link.split().1.try_recv() {
+        Ok(message) => message.map(|message| (id, Ok(message))),
+        Err(end) => {
+            link.ended = true;
+            Some((id, Err(end)))
+        }
+    }
+}
+
+/// Writes a whole fresh hub but for its magic.
+fn write<R: Region>(region: &R, config: &HubConfig, pool: &HubAllocator) -> Result<(), HubError> {
+    let offsets = HubOffsets::calculate(config)?;
+    // Of the rings only the headers, so that the pages of a large fresh mapping stay untouched.
+    region.clear(Span { offset: 0, len: offsets.rings });
+    let own_classes = config.classes != HUB_SIZE_CLASSES;
+    let version = if own_classes { HUB_OWN_CLASSES_VERSION } else { HUB_PROTOCOL_VERSION };
+    for (field, value) in [
+        (HubHeader::VERSION, version),
+        (HubHeader::MAX_AND_ACTIVE_PEERS, zerocopy::transmute!([config.max_peers, 0])),
+        (HubHeader::EXTENT_COUNT, CLASSES),
+        (HubHeader::RING_CAPACITY, config.ring_capacity),
+        (HubHeader::HOST_STATE, PeerState::Attached as u32),
+    ] {
+        region.u32(field).store(value, Ordering::Relaxed);
+    }
+    let [first_extent, ..] = offsets.extents;
+    let write = |field: At<u64>, value: usize| region.u64(field).store(value as u64, Ordering::Relaxed);
+    write(HubHeader::CURRENT_SIZE, offsets.end);
+    write(HubHeader::PEER_TABLE, offsets.peer_table);
+    write(HubHeader::RINGS, offsets.rings);
+    write(HubHeader::SIZE_CLASSES, offsets.size_classes);
+    write(HubHeader::EXTENTS, first_extent);
+    for id in (0..config.max_peers).map(PeerId) {
+        let places = &pool.places;
+        write(places.entry(id, PeerEntry::TO_HOST_RING), places.ring_to_host(id).header);
+        write(places.entry(id, PeerEntry::TO_PEER_RING), places.ring_to_peer(id).header);
+        for ring in [places.ring_to_host(id), places.ring_to_peer(id)] {
+            region.clear(Span { offset: ring.header, len: RING_HEADER_SIZE });
+            ring.init(region);
+        }
+    }
+    pool.init(region);
+    Ok(())
+}
+
+impl<E: Endpoint> Drop for HubHost<E> {
+    /// Says that the host has left. (The links say it to each plugin.)
+    fn drop(&mut self) {
+        self.any.stop(&self.endpoint);
+        let word = self.endpoint.region().u32(HubHeader::HOST_STATE);
+        word.store(PeerState::Left as u32, Ordering::Release);
+    }
+}
+
+impl<E: Endpoint> fmt::Debug for HubHost<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubHost").field("used", &self.used).finish_non_exhaustive()
+    }
+}
