@@ -1,123 +1,28 @@
 //! A peer killed at every single access to the shared memory, one run per access: nothing leaks, no slot is handed out
 //! twice, the survivor's own work is untouched, and the next peer finds a session as good as new.
 //!
-//! "Killed" is an unwinding from within the access, after which no access of that peer has any effect: what its
-//! destructors would do to the memory does not happen, just as with `SIGKILL`.
-//!
 //! Seen to fail on these mutants of core: `reset` without cutting the free list off (a freed slot is still listed: a fault);
 //! `reclaim` that keeps what is marked in flight (slots leak); `reset` that leaves the rings as they were (the newcomer
 //! receives the dead one's messages); `reset` that leaves a dead peer's share in a lent slot (slots leak).
 
 mod common;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use common::watched::{Watch, Watched};
+use common::killer::{Killer, at_every_access, dies, frozen, live, slot};
+use common::watched::Watched;
 use common::{HeapEndpoint, HeapLink, HeapRegion, SharedLedger, endpoint, leaked, region};
-use rapace_shm_core::endpoint::{Endpoint, Polled};
+use rapace_shm_core::endpoint::Polled;
 use rapace_shm_core::layout::{MsgDescHot, ShmSessionConfig, calculate_segment_size};
-use rapace_shm_core::link::{Frozen, Link, Loan, Message, Payload, Receiver, Sender};
-use rapace_shm_core::region::ByteRegion;
-use rapace_shm_core::wake::Step;
+use rapace_shm_core::link::{Frozen, Link, Loan, Payload};
 
 const CONFIG: ShmSessionConfig = ShmSessionConfig { ring_capacity: 8, slot_size: 64, slot_count: 16 };
-
-/// Kills at one access; from then on nothing happens any more.
-struct Killer {
-    left: AtomicU64,
-    dead: AtomicBool,
-}
-
-/// What a killed peer unwinds with.
-struct Killed;
-
-impl Killer {
-    fn at(access: u64) -> Arc<Self> {
-        Arc::new(Self { left: AtomicU64::new(access), dead: AtomicBool::new(false) })
-    }
-
-    fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Relaxed)
-    }
-}
-
-impl Watch for Killer {
-    fn access(&self, _: &HeapRegion) -> bool {
-        if self.is_dead() {
-            return false;
-        }
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.dead.store(true, Ordering::Relaxed);
-            resume_unwind(Box::new(Killed));
-        }
-        true
-    }
-}
 
 type Mortal = Polled<Watched<Killer>, SharedLedger>;
 
 fn mortal(region: &HeapRegion, killer: &Arc<Killer>) -> Mortal {
     Polled::new(Watched::new(region.clone(), killer.clone()), SharedLedger::new(CONFIG.slot_count))
-}
-
-/// Runs a peer's life; says whether it was killed before its end.
-fn dies<T>(life: impl FnOnce() -> T) -> bool {
-    match catch_unwind(AssertUnwindSafe(life)) {
-        Ok(_) => false,
-        Err(reason) if reason.is::<Killed>() => true,
-        Err(panic) => resume_unwind(panic),
-    }
-}
-
-fn slot(number: u64) -> [u8; 40] {
-    [number.to_le_bytes()[0]; 40]
-}
-
-fn frozen<E: Endpoint>(tx: &mut Sender<E>, number: u64) -> Frozen<E> {
-    let mut loan = tx.try_loan(40).unwrap();
-    loan.append(&slot(number));
-    loan.freeze()
-}
-
-/// Everything that a peer does, once: receive inline, in place and on loan from the other, hold, free, loan, send in place
-/// and copied, in batches, to read on, give up a loan, wait for data, space and slots, fill the ring, close.
-fn live<E>(tx: &mut Sender<E>, rx: &mut Receiver<E>)
-where
-    E: Endpoint,
-    E::Region: ByteRegion,
-{
-    let held: Option<Payload<E>> = rx.try_recv().unwrap().map(Message::into_payload);
-    drop(rx.try_recv().unwrap());
-    let mut loan = tx.try_loan(40).unwrap();
-    loan.append(&slot(1));
-    tx.try_send_loan(&MsgDescHot::data(100), loan).unwrap();
-    drop(tx.try_loan(40).unwrap());
-    let kept = [1, 2].map(|number| frozen(tx, number));
-    tx.try_send_frozen(&MsgDescHot::data(100), &kept[0]).unwrap();
-    tx.try_send_frozen(&MsgDescHot::data(100), &kept[0]).unwrap();
-    let [sent, unsent] = kept;
-    drop(unsent);
-    let _ = tx.feed(&MsgDescHot::data(101), &slot(2));
-    let _ = tx.feed(&MsgDescHot::data(102), b"inline");
-    tx.flush();
-    drop(rx.try_recv().unwrap());
-    let _ = rx.poll_recv().unwrap();
-    rx.disarm();
-    let loans: Vec<Loan<E>> = std::iter::from_fn(|| tx.try_loan(20).ok()).collect();
-    let _ = tx.poll_loan(20).unwrap();
-    drop(loans);
-    for number in 103..110 {
-        if let Step::Sleep(_) = tx.poll_send(&MsgDescHot::data(number), &slot(3)).unwrap() {
-            break;
-        }
-    }
-    tx.disarm();
-    drop(held);
-    drop(sent);
-    tx.close();
-    rx.close();
 }
 
 /// What the survivor has in its hands when the other dies.
@@ -197,12 +102,6 @@ fn every_slot_once(a: &mut HeapLink, b: &mut HeapLink, free: u32) {
     for (number, loan) in loans.iter().enumerate() {
         assert!(loan.iter().all(|byte| usize::from(*byte) == number), "slot {:?} was handed out twice", loan.slot());
     }
-}
-
-/// Runs `scenario` once per access; it says whether the peer died before its life was over.
-fn at_every_access(mut scenario: impl FnMut(u64) -> bool) {
-    let accesses = (1..).take_while(|access| scenario(*access)).count();
-    assert!(accesses > 200, "only {accesses} kill points: the mortal's life has become short");
 }
 
 #[test]

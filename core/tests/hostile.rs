@@ -11,15 +11,14 @@
 
 mod common;
 
-use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::rubbish::{self, targets};
+use common::rubbish::targets;
 use common::side::Side;
-use common::watched::{Watch, Watched};
-use common::{HeapRegion, SharedLedger, number_from, region};
+use common::vandal::{Vandal, trials};
+use common::watched::Watched;
+use common::{HeapRegion, SharedLedger, region};
 use fastrand::Rng;
 use rapace_shm_core::endpoint::Polled;
 use rapace_shm_core::layout::{At, SegmentHeader, ShmSessionConfig, calculate_segment_size};
@@ -27,64 +26,6 @@ use rapace_shm_core::link::Link;
 use rapace_shm_core::region::Region;
 
 const CALLS: usize = 200;
-/// More accesses than any call may need, in a session this small: a compare-exchange is tried 65536 times at most.
-const ACCESSES: u64 = 1 << 18;
-
-/// Runs trials with seeds of their own.
-fn trials(share: u64, trial: impl Fn(u64)) {
-    let count = number_from("RAPACE_SHM_HOSTILE_TRIALS").unwrap_or(10_000) * share;
-    let only = number_from("RAPACE_SHM_HOSTILE_SEED");
-    for seed in only.map_or(0..count, |seed| seed..seed + 1) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| trial(seed))) {
-            eprintln!("repeat with RAPACE_SHM_HOSTILE_SEED={seed}");
-            resume_unwind(panic);
-        }
-    }
-}
-
-/// Writes rubbish now and then, before an access of somebody else.
-struct Vandal {
-    rng: RefCell<Rng>,
-    /// How many of 256 accesses it precedes.
-    rate: Cell<u8>,
-    /// Words that mean something.
-    targets: Vec<usize>,
-    /// Accesses since the last call began.
-    accesses: Cell<u64>,
-}
-
-impl Vandal {
-    fn new(seed: u64, config: &ShmSessionConfig) -> Self {
-        let mut rng = Rng::with_seed(seed);
-        let rate = rng.choice([1, 4, 16, 128]).unwrap_or(1);
-        Self { targets: targets(config), rate: Cell::new(rate), rng: RefCell::new(rng), accesses: Cell::new(0) }
-    }
-
-    fn rubbish(&self, region: &HeapRegion) {
-        let mut rng = self.rng.borrow_mut();
-        let targeted = rng.u8(..) < 200;
-        let offset = match rng.choice(&self.targets) {
-            Some(target) if targeted => *target,
-            _ => rng.usize(..region.size() - 8) & !3,
-        };
-        let word = region.u32(At::new(offset));
-        let seen = word.load(Ordering::Relaxed);
-        let other = rng.choice(&self.targets).map_or(0, |other| region.u32(At::new(*other)).load(Ordering::Relaxed));
-        let value = rubbish::value(&mut *rng, seen, other);
-        word.store(value, Ordering::Relaxed);
-    }
-}
-
-impl Watch for Vandal {
-    fn access(&self, region: &HeapRegion) -> bool {
-        self.accesses.set(self.accesses.get() + 1);
-        assert!(self.accesses.get() < ACCESSES, "a call does not end");
-        if self.rng.borrow_mut().u8(..) < self.rate.get() {
-            self.rubbish(region);
-        }
-        true
-    }
-}
 
 type Victim = Polled<Watched<Vandal>, SharedLedger>;
 
@@ -103,7 +44,7 @@ fn rubbish_between_any_two_accesses_of_a_session() {
         let mut rng = Rng::with_seed(!seed);
         let config = shape(&mut rng);
         let region = region(calculate_segment_size(&config).unwrap());
-        let vandal = Arc::new(Vandal::new(seed, &config));
+        let vandal = Arc::new(Vandal::new(seed, targets(&config)));
         let rate = vandal.rate.replace(0);
         let a = Link::create(victim(&region, &vandal, config.slot_count), config).unwrap();
         let b = Link::attach(victim(&region, &vandal, config.slot_count)).unwrap();
@@ -134,7 +75,7 @@ fn attaching_to_rubbish() {
         let config = shape(&mut rng);
         let size = calculate_segment_size(&config).unwrap();
         let region = region(size);
-        let vandal = Arc::new(Vandal::new(seed, &config));
+        let vandal = Arc::new(Vandal::new(seed, targets(&config)));
         let rate = vandal.rate.replace(0);
         let creator = Link::create(victim(&region, &vandal, config.slot_count), config).unwrap();
         for _ in 0..rng.usize(..4) {

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{HeapRegion, endpoint, region};
+use common::expected::{Expected, bytes};
+use common::{endpoint, region};
 use rapace_shm_core::layout::{
     DEFAULT_RING_CAPACITY, DEFAULT_SLOT_COUNT, DEFAULT_SLOT_SIZE, FrameFlags, MsgDescHot, SegmentOffsets,
     ShmSessionConfig, Span, calculate_segment_size,
@@ -12,40 +13,6 @@ use rapace_shm_core::region::Region;
 use zerocopy::IntoBytes;
 
 const CONFIG: ShmSessionConfig = ShmSessionConfig { ring_capacity: 2, slot_size: 32, slot_count: 3 };
-
-fn bytes(region: &HeapRegion) -> Vec<u8> {
-    let mut bytes = vec![0; region.size()];
-    let len = bytes.len();
-    assert_eq!(region.copy_out(Span { offset: 0, len }, &mut bytes), len);
-    bytes
-}
-
-/// A segment, as far as somebody has written down what must stand where.
-struct Expected(Vec<u8>);
-
-impl Expected {
-    fn u32(mut self, at: usize, value: u32) -> Self {
-        self.0[at..at + 4].copy_from_slice(&value.to_ne_bytes());
-        self
-    }
-
-    fn u64(mut self, at: usize, value: u64) -> Self {
-        self.0[at..at + 8].copy_from_slice(&value.to_ne_bytes());
-        self
-    }
-
-    fn bytes(mut self, at: usize, bytes: &[u8]) -> Self {
-        self.0[at..at + bytes.len()].copy_from_slice(bytes);
-        self
-    }
-
-    #[track_caller]
-    fn is(&self, seen: &[u8]) {
-        assert_eq!(seen.len(), self.0.len());
-        let different: Vec<_> = (0..seen.len()).filter(|at| seen[*at] != self.0[*at]).collect();
-        assert!(different.is_empty(), "bytes at {different:?} differ");
-    }
-}
 
 // Offsets for a capacity of 2 and 3 slots of 32 bytes.
 const A_TO_B: usize = 128;
@@ -57,7 +24,7 @@ const END: usize = SLOT_DATA + 3 * 32;
 
 /// What version 1 writes; what this project adds is named.
 fn fresh() -> Expected {
-    let mut expected = Expected(vec![0; END])
+    let mut expected = Expected::zeroes(END)
         .bytes(0, b"RAPACE\0\0")
         .u32(8, 1 << 16)
         .u32(16, 2)
@@ -90,7 +57,7 @@ fn a_fresh_segment_byte_by_byte() {
     // Only the bytes of free slots behind their link are whatever they were.
     for slot in 0..3 {
         let start = SLOT_DATA + slot * 32 + 4;
-        expected.0[start..start + 28].fill(0xaa);
+        expected = expected.fill(start, 28, 0xaa);
     }
     expected.is(&bytes(&region));
     drop(link);

@@ -1,8 +1,12 @@
 //! A session over heap memory, for tests.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod expected;
+pub mod hub;
+pub mod killer;
 pub mod rubbish;
 pub mod side;
+pub mod vandal;
 pub mod watched;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};

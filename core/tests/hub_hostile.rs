@@ -1,0 +1,285 @@
+//! Rubbish in a hub, at any moment, between any two accesses of its host and its plugins: no panic, no endless loop, nothing
+//! handed out twice by one member's ledger, and after a fault a closed link.
+//!
+//! `RAPACE_SHM_HOSTILE_TRIALS` and `RAPACE_SHM_HOSTILE_SEED` as in `hostile.rs`.
+//!
+//! Seen to fail on these mutants of core: no claim in the ledger (two guards overlap); a free list whose links are not
+//! checked against the number of slots, and a reference whose class or index is not (an access outside the region); a
+//! payload length that is not checked against the slot; a walk along a cut-off list without a bound (endless).
+
+mod common;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use common::hub::{HubLoan, HubPayload, SMALL_HUB, SharedHostLedger, hub_region};
+use common::vandal::{Vandal, trials};
+use common::watched::Watched;
+use common::{HeapRegion, SharedLedger};
+use fastrand::Rng;
+use rapace_shm_core::endpoint::{Endpoint, Polled};
+use rapace_shm_core::hub::{HostEnd, HubError, HubHost, HubLink, HubPeer, Waits};
+use rapace_shm_core::layout::{
+    At, HubConfig, HubHeader, HubOffsets, HubSlotMeta, MsgDescHot, RING_HEADER_SIZE, SizeClassHeader,
+};
+use rapace_shm_core::link::{Message, RecvError, SendError};
+use rapace_shm_core::region::{ByteRegion, Region};
+use rapace_shm_core::wake::Step;
+
+const CONFIG: HubConfig = HubConfig { max_peers: 3, ring_capacity: 2, ..SMALL_HUB };
+const CALLS: usize = 100;
+const LARGEST: usize = 1024;
+
+/// The halves of every word of the headers, the entries, the descriptors and the metadata.
+fn targets() -> Vec<usize> {
+    let offsets = HubOffsets::calculate(&CONFIG).unwrap();
+    let mut targets: Vec<usize> = (0..offsets.rings).step_by(4).collect();
+    for ring in 0..2 * usize::from(CONFIG.max_peers) {
+        let (start, len) = (offsets.rings + ring * offsets.ring_size, RING_HEADER_SIZE + 64 * 2);
+        targets.extend((start..start + len).step_by(4));
+    }
+    for (number, extent) in offsets.extents.into_iter().enumerate() {
+        let header = offsets.size_classes + number * size_of::<SizeClassHeader>();
+        targets.extend((header..header + 32).step_by(4));
+        targets.extend((extent..extent + 64 + 4 * size_of::<HubSlotMeta>()).step_by(4));
+    }
+    targets
+}
+
+type Victim = Polled<Watched<Vandal>, SharedLedger>;
+type HostVictim = Polled<Watched<Vandal>, SharedHostLedger>;
+
+/// One end of a link, with what it holds.
+struct Member<E: Endpoint> {
+    link: HubLink<E>,
+    loans: Vec<HubLoan<E>>,
+    payloads: Vec<HubPayload<E>>,
+    faulted: bool,
+}
+
+impl<E: Endpoint> Member<E>
+where
+    E::Region: ByteRegion,
+{
+    fn new(link: HubLink<E>) -> Self {
+        Self { link, loans: Vec::new(), payloads: Vec::new(), faulted: false }
+    }
+
+    /// One call, chosen at random. Whatever comes back is an answer that the documentation names.
+    fn call(&mut self, rng: &mut Rng) {
+        let descriptor = MsgDescHot::data(rng.u64(..));
+        let bytes = [7; 300];
+        let bytes = &bytes[..rng.usize(..300)];
+        let (tx, rx) = self.link.split();
+        let sent = match rng.u8(..12) {
+            0..3 => tx.try_send(&descriptor, bytes),
+            3 => {
+                let step = tx.poll_send(&descriptor, bytes).map(drop);
+                tx.disarm();
+                step
+            }
+            4 | 5 => tx.try_loan(bytes.len()).map(|mut loan| {
+                assert!(loan.len() == bytes.len());
+                loan.fill(7);
+                self.loans.push(loan);
+            }),
+            6 => match self.loans.pop().map(|loan| tx.try_send_loan(&descriptor, loan)) {
+                Some(Err(unsent)) => Err(unsent.error),
+                _ => Ok(()),
+            },
+            7..10 => return self.receive(rng.bool()),
+            10 => return drop(self.payloads.pop()),
+            _ => {
+                let armed = rx.poll_ready().map(drop);
+                rx.disarm();
+                return self.ended(armed.err());
+            }
+        };
+        self.sent(sent);
+    }
+
+    fn sent(&mut self, result: Result<(), SendError>) {
+        match result {
+            Err(SendError::PeerFault(fault)) => {
+                assert!(!fault.to_string().is_empty());
+                self.faulted = true;
+            }
+            Ok(()) | Err(SendError::Full | SendError::NoSlot) => {}
+            Err(error) => assert!(!matches!(error, SendError::ForeignLoan)),
+        }
+    }
+
+    fn receive(&mut self, keep: bool) {
+        match self.link.split().1.try_recv() {
+            Ok(None) => {}
+            Ok(Some(message)) => self.got(message, keep),
+            Err(error) => self.ended(Some(error)),
+        }
+    }
+
+    fn got(&mut self, message: Message<E, rapace_shm_core::hub::HubAllocator>, keep: bool) {
+        assert!(!self.faulted, "received after a fault");
+        assert!(message.len() <= LARGEST && message.payload().len() == message.len());
+        std::hint::black_box(message.payload().iter().fold(0, |sum, byte| sum ^ byte));
+        if keep && !message.descriptor().is_inline() {
+            self.payloads.push(message.into_payload());
+        }
+    }
+
+    fn ended(&mut self, error: Option<RecvError>) {
+        if let Some(RecvError::PeerFault(fault)) = error {
+            assert!(!fault.to_string().is_empty());
+            self.faulted = true;
+        }
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = Range<*const u8>> {
+        let loans = self.loans.iter().map(|loan| loan.as_ptr_range());
+        loans.chain(self.payloads.iter().map(|payload| payload.as_ptr_range()))
+    }
+}
+
+/// No two guards of one member share a byte, whatever the free lists say.
+fn check_disjoint(ranges: impl Iterator<Item = Range<*const u8>>) {
+    let mut ranges: Vec<_> = ranges.filter(|range| !range.is_empty()).collect();
+    ranges.sort_by_key(|range| range.start);
+    assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start), "two guards overlap");
+}
+
+struct Hub {
+    region: HeapRegion,
+    vandal: Arc<Vandal>,
+    host: HubHost<HostVictim>,
+    links: Vec<Member<HostEnd<HostVictim>>>,
+    plugins: Vec<Member<Victim>>,
+}
+
+impl Hub {
+    #[allow(clippy::arc_with_non_send_sync)] // one thread
+    fn new(seed: u64) -> (Self, u8) {
+        let region = hub_region(&CONFIG);
+        let vandal = Arc::new(Vandal::new(seed, targets()));
+        let rate = vandal.rate.replace(0);
+        let watched = Watched::new(region.clone(), vandal.clone());
+        let host = HubHost::create(Polled::new(watched, SharedHostLedger::new(20)), CONFIG).unwrap();
+        let mut hub = Self { region, vandal, host, links: Vec::new(), plugins: Vec::new() };
+        hub.join();
+        hub.join();
+        (hub, rate)
+    }
+
+    /// One more plugin, if there is a place and the rubbish lets it in.
+    fn join(&mut self) {
+        let Ok(link) = self.host.reserve(Waits::Together) else { return };
+        let watched = Watched::new(self.region.clone(), self.vandal.clone());
+        if let Ok(plugin) = HubPeer::attach(Polled::new(watched, SharedLedger::new(20)), link.id()) {
+            self.plugins.push(Member::new(plugin));
+        }
+        self.links.push(Member::new(link));
+    }
+
+    /// A plugin goes, with everything it has, and is reaped.
+    fn replace(&mut self, number: usize) {
+        if number >= self.links.len() {
+            return self.join();
+        }
+        let link = self.links.remove(number);
+        self.plugins.retain(|plugin| plugin.link.id() != link.link.id());
+        match self.host.reap(link.link) {
+            Ok(_) => self.join(),
+            Err(HubError::PeerFault(fault)) => assert!(!fault.to_string().is_empty()),
+            Err(error) => panic!("it was this host's: {error}"),
+        }
+    }
+
+    /// The host receives from whichever plugin has something.
+    fn hear(&mut self, rng: &mut Rng) {
+        let mut links: Vec<_> = self.links.drain(..).collect();
+        let mut ends: Vec<_> = Vec::new();
+        let mut rest: Vec<_> = Vec::new();
+        for Member { link, loans, payloads, faulted } in links.drain(..) {
+            ends.push(link);
+            rest.push((loans, payloads, faulted));
+        }
+        let step = self.host.poll_any(&mut ends);
+        self.host.disarm();
+        for (link, (loans, payloads, faulted)) in ends.into_iter().zip(rest) {
+            self.links.push(Member { link, loans, payloads, faulted });
+        }
+        if let Step::Ready((from, received)) = step {
+            let member = self.links.iter_mut().find(|member| member.link.id() == from).expect("one of these");
+            match received {
+                Ok(message) => member.got(message, rng.bool()),
+                Err(error) => member.ended(Some(error)),
+            }
+        }
+    }
+
+    fn call(&mut self, rng: &mut Rng) {
+        match rng.u8(..16) {
+            0..6 => {
+                if let Some(member) = rng.choice(&mut self.plugins) {
+                    member.call(rng);
+                }
+            }
+            6..11 => {
+                if let Some(member) = rng.choice(&mut self.links) {
+                    member.call(rng);
+                }
+            }
+            11..14 => self.hear(rng),
+            14 => self.replace(rng.usize(..2)),
+            _ => {
+                let status = self.host.slot_status();
+                assert!(status.free_list_len() <= status.total() && !status.to_string().is_empty());
+                self.host.share_among(rng.u16(..5));
+            }
+        }
+        check_disjoint(self.links.iter().flat_map(Member::ranges));
+        self.plugins.iter().for_each(|plugin| check_disjoint(plugin.ranges()));
+    }
+}
+
+#[test]
+fn rubbish_between_any_two_accesses_of_a_hub() {
+    trials(1, |seed| {
+        let mut rng = Rng::with_seed(!seed);
+        let (mut hub, rate) = Hub::new(seed);
+        // A quiet start, so that there is something to spoil.
+        for call in 0..CALLS {
+            hub.vandal.rate.set(if call < 10 { 0 } else { rate });
+            hub.vandal.accesses.set(0);
+            hub.call(&mut rng);
+        }
+        // Guards and halves go while the rubbish goes on.
+        hub.vandal.accesses.set(0);
+        drop(hub);
+    });
+}
+
+/// Headers and shapes that the newcomer did not make.
+#[test]
+fn attaching_to_a_hub_of_rubbish() {
+    trials(1, |seed| {
+        let mut rng = Rng::with_seed(!seed);
+        let (mut hub, rate) = Hub::new(seed);
+        for _ in 0..rng.usize(..4) {
+            let offsets = HubOffsets::calculate(&CONFIG).unwrap();
+            let header = rng.usize(..size_of::<HubHeader>() + 64 * 3) & !3;
+            let class = offsets.size_classes + (rng.usize(..size_of::<SizeClassHeader>() * 5) & !3);
+            let any = rng.u32(..);
+            let value = rng.choice([0, 1, 2, 3, 8, 64, 1 << 17, 1 << 31, u32::MAX, any]).unwrap_or(any);
+            let at = rng.choice([header, class]).unwrap_or(header);
+            hub.region.u32(At::new(at)).store(value, Ordering::Relaxed);
+        }
+        hub.vandal.rate.set(rate);
+        hub.vandal.accesses.set(0);
+        hub.replace(0);
+        for _ in 0..20 {
+            hub.vandal.accesses.set(0);
+            hub.call(&mut rng);
+        }
+        hub.vandal.accesses.set(0);
+    });
+}
