@@ -9,8 +9,9 @@ use std::sync::atomic::Ordering;
 
 use loom::sync::{Condvar, Mutex};
 use rapace_shm_core::endpoint::Endpoint;
+use rapace_shm_core::hub::{HasLinkMarks, HostLedgerIn, LinkMarks};
 use rapace_shm_core::layout::{At, DataSegmentHeader, SegmentHeader, SegmentOffsets};
-use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerIn, LedgerRef};
+use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerRef};
 use rapace_shm_core::region::{InRegion, Region, Word};
 use rapace_shm_core::wake::Ticket;
 
@@ -43,8 +44,14 @@ impl Bell {
             SegmentHeader::B_TO_A_SPACE,
             DataSegmentHeader::SLOT_AVAILABLE.within(offsets.data_header),
         ];
+        Self::of(words)
+    }
+
+    /// A queue for each of these words.
+    #[must_use]
+    pub fn of(words: impl IntoIterator<Item = At<u32>>) -> Self {
         let queue = |word| Queue { word, lock: Mutex::new(()), sleepers: Condvar::new() };
-        Self { queues: words.map(queue).into() }
+        Self { queues: words.into_iter().map(queue).collect() }
     }
 
     fn queue(&self, word: At<u32>) -> &Queue {
@@ -88,7 +95,7 @@ pub enum Barrier {
 #[derive(Clone)]
 pub struct LoomEndpoint {
     region: Mutant,
-    ledger: Rc<LedgerIn<Box<[LedgerEntry]>>>,
+    ledger: Rc<HostLedgerIn<Box<[LedgerEntry]>>>,
     bell: Rc<Bell>,
     barrier: Barrier,
 }
@@ -98,7 +105,7 @@ impl LoomEndpoint {
     #[must_use]
     pub fn new(region: Mutant, slots: u32, bell: Rc<Bell>, barrier: Barrier) -> Self {
         let entries = (0..slots).map(|_| LedgerEntry::new()).collect();
-        Self { region, ledger: Rc::new(LedgerIn::over(entries)), bell, barrier }
+        Self { region, ledger: Rc::new(HostLedgerIn::over(entries)), bell, barrier }
     }
 
     /// Sleeps until the ticket's word no longer has the ticket's value.
@@ -123,6 +130,12 @@ impl InRegion for LoomEndpoint {
 impl HasLedger for LoomEndpoint {
     fn ledger(&self) -> LedgerRef<'_> {
         self.ledger.ledger()
+    }
+}
+
+impl HasLinkMarks for LoomEndpoint {
+    fn link_marks(&self) -> &LinkMarks {
+        self.ledger.link_marks()
     }
 }
 

@@ -15,18 +15,22 @@ const BOUND: usize = 2;
 /// Steps per execution. The longest model takes a few hundred; one that takes more than this spins.
 const MAX_BRANCHES: usize = 20_000;
 
-fn builder() -> Builder {
+fn builder(bound: usize) -> Builder {
     let mut builder = Builder::new();
     let asked = std::env::var("RAPACE_SHM_LOOM_BOUND").ok();
     let asked = asked.map(|bound| bound.parse().expect("RAPACE_SHM_LOOM_BOUND is a number of preemptions"));
-    builder.preemption_bound = Some(asked.or(builder.preemption_bound).unwrap_or(BOUND));
+    builder.preemption_bound = Some(asked.or(builder.preemption_bound).unwrap_or(bound));
     builder.max_branches = MAX_BRANCHES;
     builder
 }
 
 fn explore(model: impl Fn() + Send + Sync + 'static, executions: &Arc<AtomicUsize>) {
+    explore_within(BOUND, model, executions);
+}
+
+fn explore_within(bound: usize, model: impl Fn() + Send + Sync + 'static, executions: &Arc<AtomicUsize>) {
     let executions = executions.clone();
-    builder().check(move || {
+    builder(bound).check(move || {
         executions.fetch_add(1, Ordering::Relaxed);
         model();
     });
@@ -38,6 +42,13 @@ fn explore(model: impl Fn() + Send + Sync + 'static, executions: &Arc<AtomicUsiz
 pub fn check(model: impl Fn() + Send + Sync + 'static) {
     let (executions, start) = (Arc::default(), Instant::now());
     explore(model, &executions);
+    report("holds", executions.load(Ordering::Relaxed), start);
+}
+
+/// As [`check`], with one preemption less unless the environment asks for more: for models that run long, and many times.
+pub fn check_long(model: impl Fn() + Send + Sync + 'static) {
+    let (executions, start) = (Arc::default(), Instant::now());
+    explore_within(BOUND - 1, model, &executions);
     report("holds", executions.load(Ordering::Relaxed), start);
 }
 

@@ -13,6 +13,7 @@
 //! | `tests/message.rs` | whole messages with their payload in a slot |
 //! | `tests/close.rs` | either end closes while the other one waits |
 //! | `tests/frozen.rs` | both sides let go of bytes that the sender reads on; one sends them again; a reset meanwhile |
+//! | `tests/hub.rs` | two members of a hub allocate and free while a third is reaped, killed at any access; who waits for a slot, or for any plugin |
 //! | `tests/guard.rs` | guards of one endpoint in several threads; a reset meanwhile |
 //!
 //! Every model is recorded with mutants that it kills: core with one thing wrong, by a [`Mutation`]. Those are tests
@@ -20,7 +21,8 @@
 //!
 //! # How far it goes
 //!
-//! Executions with up to two preemptions are explored exhaustively; `RAPACE_SHM_LOOM_BOUND=3` allows three.
+//! Executions with up to two preemptions are explored exhaustively (one in the long models of a
+//! death); `RAPACE_SHM_LOOM_BOUND=3` allows three.
 //! Loom treats sequentially consistent accesses as acquire-release ones (core uses only fences), never lets a
 //! load see a later store (hence [`Lines::Owned`]), and does not know `membarrier`. The ledger is private
 //! memory over core's own atomics: its steps interleave ([`LoomRegion::with_ledger_steps`]), its orderings are not
@@ -29,6 +31,7 @@
 mod endpoint;
 mod explore;
 mod fields;
+mod hub;
 mod mutant;
 mod place;
 mod region;
@@ -36,9 +39,10 @@ mod session;
 mod word;
 
 pub use endpoint::{Barrier, Bell, LoomEndpoint};
-pub use explore::{check, killed};
+pub use explore::{check, check_long, killed};
 pub use fields::Fields;
-pub use mutant::{Mutant, MutantWord, Mutation};
+pub use hub::{HUB, Hub, LARGE, Member, Taken};
+pub use mutant::{Life, Mutant, MutantWord, Mutation};
 pub use place::Lines;
 pub use region::LoomRegion;
 pub use session::{Peers, assert_all_free, free_head, loan, receive, returned_by, send, slot_meta, wait};

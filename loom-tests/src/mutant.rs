@@ -5,7 +5,10 @@
 //! endpoint's view of the memory, with core itself untouched. Each test that uses one asserts that loom finds the
 //! failure, so the record of what every ordering is for cannot go stale.
 
+use std::cell::Cell;
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use loom::sync::atomic::{AtomicU32, AtomicU64};
@@ -87,18 +90,71 @@ const fn without_release(order: Ordering) -> Ordering {
     }
 }
 
-/// One endpoint's view of a [`LoomRegion`], with something wrong.
+/// How many more accesses an endpoint makes before it is killed; from then on none has any effect.
+#[derive(Clone, Debug)]
+pub struct Life(Rc<Cell<u32>>);
+
+/// What a killed endpoint unwinds with.
+struct Killed;
+
+impl Default for Life {
+    fn default() -> Self {
+        Self(Rc::new(Cell::new(u32::MAX)))
+    }
+}
+
+impl Life {
+    /// Runs something in which the endpoint is killed at its access number `access`, counted from 1; it is dead
+    /// afterwards in any case. Says whether it was killed before the end.
+    ///
+    /// # Panics
+    /// If what it runs does.
+    pub fn ends_at(&self, access: u32, life: impl FnOnce()) -> bool {
+        self.0.set(access);
+        let lived = panic::catch_unwind(AssertUnwindSafe(life));
+        self.0.set(0);
+        match lived {
+            Ok(()) => false,
+            Err(reason) if reason.is::<Killed>() => true,
+            Err(panic) => panic::resume_unwind(panic),
+        }
+    }
+
+    /// Whether the access happens.
+    fn goes_on(&self) -> bool {
+        match self.0.get() {
+            u32::MAX => true,
+            0 => false,
+            left => {
+                self.0.set(left - 1);
+                if left == 1 {
+                    panic::resume_unwind(Box::new(Killed));
+                }
+                true
+            }
+        }
+    }
+}
+
+/// One endpoint's view of a [`LoomRegion`], with something wrong, or with an end.
 #[derive(Clone, Debug)]
 pub struct Mutant {
     region: LoomRegion,
     mutation: Mutation,
+    life: Life,
 }
 
 impl Mutant {
     /// A view of a region with this mutation.
     #[must_use]
-    pub const fn new(region: LoomRegion, mutation: Mutation) -> Self {
-        Self { region, mutation }
+    pub fn new(region: LoomRegion, mutation: Mutation) -> Self {
+        Self { region, mutation, life: Life::default() }
+    }
+
+    /// How long it lives; for ever, at first.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        self.life.clone()
     }
 
     /// What is wrong.
@@ -113,22 +169,29 @@ pub struct MutantWord<'a, A> {
     word: LoomWord<'a, A>,
     offset: usize,
     mutation: Mutation,
+    life: &'a Life,
 }
 
 macro_rules! word {
     ($atomic:ty, $value:ty) => {
         impl Word<$value> for MutantWord<'_, $atomic> {
             fn load(&self, order: Ordering) -> $value {
+                if !self.life.goes_on() {
+                    return 0;
+                }
                 self.word.load(self.mutation.load(self.offset, order))
             }
 
             fn store(&self, value: $value, order: Ordering) {
-                if !self.mutation.loses(self.offset, u64::from(value)) {
+                if self.life.goes_on() && !self.mutation.loses(self.offset, u64::from(value)) {
                     self.word.store(value, self.mutation.store(self.offset, order));
                 }
             }
 
             fn fetch_add(&self, value: $value, order: Ordering) -> $value {
+                if !self.life.goes_on() {
+                    return 0;
+                }
                 if self.mutation == Mutation::LostBump(self.offset) {
                     return self.word.load(Ordering::Relaxed);
                 }
@@ -142,6 +205,9 @@ macro_rules! word {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$value, $value> {
+                if !self.life.goes_on() {
+                    return Err(0);
+                }
                 let success = self.mutation.exchange(self.offset, success);
                 let failure = self.mutation.failure(self.offset, failure);
                 match self.mutation {
@@ -192,11 +258,11 @@ unsafe impl Region for Mutant {
     }
 
     fn u32(&self, at: At<u32>) -> MutantWord<'_, AtomicU32> {
-        MutantWord { word: self.region.u32(at), offset: at.offset(), mutation: self.mutation }
+        MutantWord { word: self.region.u32(at), offset: at.offset(), mutation: self.mutation, life: &self.life }
     }
 
     fn u64(&self, at: At<u64>) -> MutantWord<'_, AtomicU64> {
-        MutantWord { word: self.region.u64(at), offset: at.offset(), mutation: self.mutation }
+        MutantWord { word: self.region.u64(at), offset: at.offset(), mutation: self.mutation, life: &self.life }
     }
 
     fn load_line(&self, at: At<Line>) -> Line {

@@ -5,6 +5,7 @@
 #![no_main]
 
 mod contexts;
+mod hub;
 mod platform;
 mod tour;
 
@@ -46,7 +47,7 @@ pub fn ensure(holds: bool) -> Result<(), Failed> {
 
 /// Called by the platform on an aligned stack.
 extern "C" fn start() -> ! {
-    let code = match exchange().and_then(|()| tour::every_operation()) {
+    let code = match exchange().and_then(|()| tour::every_operation()).and_then(|()| hub::every_operation()) {
         Ok(()) => 0,
         Err(Failed(line)) => (line % 250 + 1) as i32,
     };

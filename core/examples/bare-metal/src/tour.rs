@@ -384,6 +384,6 @@ fn send_an_allocation(link: &mut Link<Side>, b: Side) -> Result<(), Failed> {
 
 /// What went wrong has no place to be printed; where it did is the exit code.
 #[track_caller]
-fn failed<T>(_: T) -> Failed {
+pub fn failed<T>(_: T) -> Failed {
     Failed::here()
 }
