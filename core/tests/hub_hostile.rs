@@ -3,9 +3,9 @@
 //!
 //! `RAPACE_SHM_HOSTILE_TRIALS` and `RAPACE_SHM_HOSTILE_SEED` as in `hostile.rs`.
 //!
-//! Seen to fail on these mutants of core: no claim in the ledger (two guards overlap); a free list whose links are not
-//! checked against the number of slots, and a reference whose class or index is not (an access outside the region); a
-//! payload length that is not checked against the slot; a walk along a cut-off list without a bound (endless).
+//! Seen to fail on these mutants of core: no claim in the ledger (two guards overlap); a slot's index that is not checked
+//! (an access outside the region), nor a payload's length; a waiter's bit of a member that cannot be (likewise: found by
+//! this test).
 
 mod common;
 
