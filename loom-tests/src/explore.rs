@@ -15,22 +15,23 @@ const BOUND: usize = 2;
 /// Steps per execution. The longest model takes a few hundred; one that takes more than this spins.
 const MAX_BRANCHES: usize = 20_000;
 
-fn builder(bound: usize) -> Builder {
+/// How far to go: what the variable says, or what loom's own variable says, or `usual`.
+fn builder(variable: &str, usual: usize) -> Builder {
     let mut builder = Builder::new();
-    let asked = std::env::var("RAPACE_SHM_LOOM_BOUND").ok();
-    let asked = asked.map(|bound| bound.parse().expect("RAPACE_SHM_LOOM_BOUND is a number of preemptions"));
-    builder.preemption_bound = Some(asked.or(builder.preemption_bound).unwrap_or(bound));
+    let asked = std::env::var(variable).ok();
+    let asked = asked.map(|bound| bound.parse().unwrap_or_else(|_| panic!("{variable} is a number of preemptions")));
+    builder.preemption_bound = Some(asked.or(builder.preemption_bound).unwrap_or(usual));
     builder.max_branches = MAX_BRANCHES;
     builder
 }
 
 fn explore(model: impl Fn() + Send + Sync + 'static, executions: &Arc<AtomicUsize>) {
-    explore_within(BOUND, model, executions);
+    explore_within(builder("RAPACE_SHM_LOOM_BOUND", BOUND), model, executions);
 }
 
-fn explore_within(bound: usize, model: impl Fn() + Send + Sync + 'static, executions: &Arc<AtomicUsize>) {
+fn explore_within(builder: Builder, model: impl Fn() + Send + Sync + 'static, executions: &Arc<AtomicUsize>) {
     let executions = executions.clone();
-    builder(bound).check(move || {
+    builder.check(move || {
         executions.fetch_add(1, Ordering::Relaxed);
         model();
     });
@@ -45,10 +46,10 @@ pub fn check(model: impl Fn() + Send + Sync + 'static) {
     report("holds", executions.load(Ordering::Relaxed), start);
 }
 
-/// As [`check`], with one preemption less unless the environment asks for more: for models that run long, and many times.
+/// As [`check`], with one preemption, or what `RAPACE_SHM_LOOM_LONG_BOUND` says: for models that run long, and many times.
 pub fn check_long(model: impl Fn() + Send + Sync + 'static) {
     let (executions, start) = (Arc::default(), Instant::now());
-    explore_within(BOUND - 1, model, &executions);
+    explore_within(builder("RAPACE_SHM_LOOM_LONG_BOUND", BOUND - 1), model, &executions);
     report("holds", executions.load(Ordering::Relaxed), start);
 }
 

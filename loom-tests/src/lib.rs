@@ -22,7 +22,7 @@
 //! # How far it goes
 //!
 //! Executions with up to two preemptions are explored exhaustively (one in the long models of a
-//! death); `RAPACE_SHM_LOOM_BOUND=3` allows three.
+//! death); `RAPACE_SHM_LOOM_BOUND=3` allows three, `RAPACE_SHM_LOOM_LONG_BOUND=2` two in the long ones, which takes hours.
 //! Loom treats sequentially consistent accesses as acquire-release ones (core uses only fences), never lets a
 //! load see a later store (hence [`Lines::Owned`]), and does not know `membarrier`. The ledger is private
 //! memory over core's own atomics: its steps interleave ([`LoomRegion::with_ledger_steps`]), its orderings are not
