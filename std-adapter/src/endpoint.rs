@@ -166,6 +166,21 @@ impl ShmEndpoint {
         }
     }
 
+    /// Ends a [`sleep`](Self::sleep) of this side on the ticket, in whatever thread that is.
+    pub fn rouse(&self, ticket: &Ticket) {
+        match (ticket.kind(), self.wiring()) {
+            (SleepKind::Doorbell, Some(wiring)) => {
+                self.0.counters.rings.add_one();
+                wiring.own.of(ticket.half()).ring();
+            }
+            _ => {
+                self.0.counters.wakes.add_one();
+                // It can only fail for an address that is not mapped.
+                let _ = futex::signal(self.region().u32(ticket.word()));
+            }
+        }
+    }
+
     pub(crate) fn event_source(&self, half: Half) -> Result<EventSource, Error> {
         EventSource::new(&*self.wiring().ok_or(Error::NoDoorbell)?, half)
     }
@@ -173,6 +188,7 @@ impl ShmEndpoint {
     /// Silences a half's bell, and notes the peer's death.
     pub(crate) fn drain(&self, half: Half) {
         if let Some(wiring) = self.wiring() {
+            self.0.counters.polls.add_one();
             wiring.own.of(half).drain();
             self.look_for_death();
         }
