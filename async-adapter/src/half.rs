@@ -90,6 +90,8 @@ struct Inner<H> {
     portion: u32,
     /// Calls in a row that did not wait.
     streak: u32,
+    /// In the middle of a spin: others were let run between two portions.
+    spinning: bool,
     /// For which causes the half is marked as asleep.
     asleep: [Option<Ticket>; 2],
     queues: [Queue; 2],
@@ -109,6 +111,7 @@ impl<H: Half> Shared<H> {
             spin,
             portion: PORTION,
             streak: 0,
+            spinning: false,
             asleep: [None; 2],
             queues: Default::default(),
             rung_for_other: false,
@@ -231,10 +234,12 @@ impl<H: Half> Inner<H> {
         }
         if let Some(ticket) = self.asleep[J::CAUSE as usize] {
             ready!(self.poll_rung(cx, J::CAUSE, ticket, endpoint))?;
-            if let Some(done) = job.attempt(&mut self.half) {
-                self.streak = 1;
-                return Poll::Ready(done);
-            }
+        }
+        if !self.spinning
+            && let Some(done) = job.attempt(&mut self.half)
+        {
+            self.streak += 1;
+            return Poll::Ready(done);
         }
         match self.look(job) {
             Looked::Found(done) => return Poll::Ready(done),
@@ -261,7 +266,6 @@ impl<H: Half> Inner<H> {
     /// A portion of the spin. What is found at the first try after others were let run was sent by one of them: looking
     /// longer in a row would only have kept it from doing so.
     fn look<J: Job<H>>(&mut self, job: &mut J) -> Looked<Result<J::Output, Error>> {
-        let again = self.streak == 0;
         let mut tries = 0;
         let half = &mut self.half;
         let looked = self.spin.portion(self.portion, || {
@@ -269,13 +273,10 @@ impl<H: Half> Inner<H> {
             job.attempt(half)
         });
         if let Looked::Found(_) = looked {
-            self.streak += 1;
-            match tries {
-                1 if again => self.portion = (self.portion / 2).max(1),
-                1 => {}
-                _ => self.portion = (self.portion * 2).min(PORTION),
-            }
+            self.portion =
+                if tries == 1 && self.spinning { (self.portion / 2).max(1) } else { (self.portion * 2).min(PORTION) };
         }
+        self.spinning = matches!(looked, Looked::NotYet);
         looked
     }
 
