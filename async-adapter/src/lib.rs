@@ -47,7 +47,12 @@
 //! # Runtimes
 //!
 //! By default async-io's reactor watches, and every executor will do: `futures`, smol, tokio. Under tokio that costs a hop
-//! between threads per sleep; feature `tokio` adds [`TransportOptions::tokio`](TransportOptions), which waits on tokio's own.
+//! between threads per sleep; feature `tokio` adds `TransportOptions::tokio`, which waits on tokio's own.
+//!
+//! # rapace
+//!
+//! Feature `rapace` adds `RapaceTransport`: rapace's `Transport`, for services defined with
+//! `#[rapace::service]`. Its constructor is `unsafe`, because that trait lends more than its types can keep track of.
 //!
 //! # Cancelling
 //!
@@ -65,6 +70,8 @@ mod listener;
 #[cfg(feature = "tokio")]
 mod on_tokio;
 mod queue;
+#[cfg(feature = "rapace")]
+mod rapace;
 mod receiver;
 mod sender;
 mod sink;
@@ -72,6 +79,8 @@ mod transport;
 mod wakers;
 
 pub use listener::ShmTransportListener;
+#[cfg(feature = "rapace")]
+pub use rapace::RapaceTransport;
 pub use receiver::ShmReceiver;
 pub use sender::ShmSender;
 pub use sink::{Outgoing, ShmSink};

@@ -137,6 +137,15 @@ async fn futures_yield() {
     .await;
 }
 
+/// A hundred more turns for the other task.
+async fn get_turns(turns: &AtomicU64) {
+    let (before, deadline) = (turns.load(Ordering::Relaxed), Instant::now() + Duration::from_secs(10));
+    while turns.load(Ordering::Relaxed) < before + 100 {
+        assert!(Instant::now() < deadline, "{} turns, then none", turns.load(Ordering::Relaxed) - before);
+        futures_yield().await;
+    }
+}
+
 #[test]
 fn other_tasks_of_a_current_thread_runtime_run_while_a_receiver_spins_or_is_busy() {
     for on in [On::Smol, On::TokioCurrentThread] {
@@ -157,22 +166,24 @@ fn other_tasks_of_a_current_thread_runtime_run_while_a_receiver_spins_or_is_busy
         });
         let (tx, mut rx) = b.into_split();
         let receiving = runtime.spawn(async move { while rx.next().await.is_some_and(|message| message.is_ok()) {} });
-        let busy = std::thread::spawn(move || {
-            // First nothing comes, then always something.
-            std::thread::sleep(Duration::from_millis(30));
-            let until = Instant::now() + Duration::from_millis(30);
-            while Instant::now() < until {
-                async_io::block_on(a.send(&MsgDescHot::data(1), b"")).unwrap();
+        let (begin, began) = std::sync::mpsc::channel();
+        let busy = std::thread::spawn({
+            let stop = stop.clone();
+            move || {
+                began.recv().unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    async_io::block_on(a.send(&MsgDescHot::data(1), b"")).unwrap();
+                }
             }
         });
         runtime.block_on(async {
-            pause(20).await;
-            let while_spinning = turns.load(Ordering::Relaxed);
-            receiving.join().await;
+            // First nothing comes, then always something.
+            get_turns(&turns).await;
+            begin.send(()).unwrap();
+            get_turns(&turns).await;
             stop.store(true, Ordering::Relaxed);
+            receiving.join().await;
             other.join().await;
-            assert!(while_spinning > 100, "{while_spinning} turns in 20 ms");
-            assert!(turns.load(Ordering::Relaxed) > while_spinning + 100);
         });
         busy.join().unwrap();
         drop(tx);
