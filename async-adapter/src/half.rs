@@ -22,6 +22,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rapace_shm::core::wake::{Step, Ticket};
@@ -36,6 +37,9 @@ const PORTION: u32 = 128;
 
 /// Calls in a row that found everything ready before other tasks are let run.
 const STREAK: u32 = 256;
+
+/// After a sleep as short as this, looking a little longer would have been cheaper: the next wait spins in full again.
+const SHORT_SLEEP: Duration = Duration::from_micros(50);
 
 /// What the loop needs of a half.
 pub(crate) trait Half {
@@ -86,6 +90,10 @@ struct Inner<H> {
     half: H,
     bell: Bell,
     spin: Spin,
+    /// As it was configured.
+    fresh_spin: Spin,
+    /// When the half last went to sleep.
+    slept_at: Option<Instant>,
     /// Tries in a row: fewer where the peer is one of the tasks that are let run in between.
     portion: u32,
     /// Calls in a row that did not wait.
@@ -109,6 +117,8 @@ impl<H: Half> Shared<H> {
             half,
             bell,
             spin,
+            fresh_spin: spin,
+            slept_at: None,
             portion: PORTION,
             streak: 0,
             spinning: false,
@@ -252,6 +262,7 @@ impl<H: Half> Inner<H> {
                 Step::Sleep(ticket) => ticket,
             };
             self.asleep[J::CAUSE as usize] = Some(ticket);
+            self.slept_at = Some(Instant::now());
             // A bell that was rung for somebody who is gone is silenced here, and then the step is due again.
             ready!(self.poll_rung(cx, J::CAUSE, ticket, endpoint))?;
         }
@@ -291,6 +302,9 @@ impl<H: Half> Inner<H> {
         self.wakers.set(cause, cx.waker());
         ready!(self.bell.poll_rung(endpoint, cause, ticket, &self.waker))?;
         self.asleep[cause as usize] = None;
+        if self.slept_at.take().is_some_and(|at| at.elapsed() < SHORT_SLEEP) {
+            self.spin = self.fresh_spin;
+        }
         if self.bell.is_shared() {
             self.half.drain();
             self.asleep = [None; 2];

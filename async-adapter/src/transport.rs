@@ -20,11 +20,23 @@ use crate::sender::ShmSender;
 /// let (a, b) = TransportOptions::new().spin(Spin::none()).pair(ShmSessionConfig::default())?;
 /// # Ok::<(), rapace_shm::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct TransportOptions {
     session: SessionOptions,
     reactor: Reactor,
     spin: Spin,
+}
+
+/// Two portions: about two microseconds, and the executor's other tasks in between. Other threads of a runtime need the
+/// processors, too, so this is less than what a blocking call may look.
+const TRIES: u32 = 256;
+
+/// On a machine with one processor: sleeps at once, as the blocking calls do.
+impl Default for TransportOptions {
+    fn default() -> Self {
+        let spin = if Spin::default() == Spin::none() { Spin::none() } else { Spin::tries(TRIES) };
+        Self { session: SessionOptions::new(), reactor: Reactor::default(), spin }
+    }
 }
 
 impl TransportOptions {
@@ -50,8 +62,8 @@ impl TransportOptions {
         self
     }
 
-    /// How long a task that has to wait looks before it sleeps. It looks in portions of about a microsecond, and between
-    /// two of them the executor's other tasks run.
+    /// How long a task that has to wait looks before it sleeps: 256 tries unless told otherwise, less after long waits. It
+    /// looks in portions of about a microsecond, and between two of them the executor's other tasks run.
     #[must_use]
     pub const fn spin(mut self, spin: Spin) -> Self {
         self.spin = spin;
