@@ -39,7 +39,7 @@ pub async fn run() -> Result<(), Box<dyn Error>> {
     let config = ShmSessionConfig { slot_size: 2 << 20, slot_count: 4, ..ShmSessionConfig::default() };
     let (near, far) = ShmTransport::pair(config)?;
     // SAFETY: each has one loop that receives, and that is done with a frame before it receives the next one.
-    let (near, far) = unsafe { (Arc::new(RapaceTransport::new(near)), RapaceTransport::new(far)) };
+    let [near, far] = [near, far].map(|transport| Arc::new(unsafe { RapaceTransport::new(transport) }));
     let gateway = tokio::spawn(gateway(far, StreamTransport::new(TcpStream::connect(address).await?)));
 
     let rpc = Arc::new(RpcSession::new(near.clone()));
@@ -55,10 +55,10 @@ pub async fn run() -> Result<(), Box<dyn Error>> {
 }
 
 /// Forwards both ways until either side closes.
-async fn gateway(here: impl Transport, there: impl Transport) -> Result<(), TransportError> {
+async fn gateway(here: Arc<RapaceTransport>, there: impl Transport) -> Result<(), TransportError> {
     tokio::select! {
-        ended = forward(&here, &there) => ended,
-        ended = forward(&there, &here) => ended,
+        ended = forward(&*here, &there) => ended,
+        ended = forward(&there, &*here) => ended,
     }
 }
 

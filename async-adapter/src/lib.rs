@@ -85,3 +85,8 @@ pub use receiver::ShmReceiver;
 pub use sender::ShmSender;
 pub use sink::{Outgoing, ShmSink};
 pub use transport::{ShmTransport, TransportOptions};
+
+/// The programs of the README, compiled and run here, where every package is at hand.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

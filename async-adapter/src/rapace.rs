@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   RpcSession --- send_frame(&Frame) ---> copied once, into a slot ---> the peer's recv_frame
+//!   encoder ------ Frame, by its slot ---> frozen bytes, not copied ---> the peer's recv_frame
 //!   RpcSession <-- recv_frame: FrameView -- lent out of the slot, until recv_frame is called again
 //! ```
 //!
@@ -12,7 +13,8 @@
 
 use parking_lot::Mutex;
 use rapace_core::{EncodeCtx, EncodeError, Frame, FrameView, Transport, TransportError, ValidationError};
-use rapace_shm::{Error, FrameFlags, INLINE_PAYLOAD_SIZE, Message, MsgDescHot};
+use rapace_shm::core::slots::Slot;
+use rapace_shm::{Error, FrameFlags, INLINE_PAYLOAD_SIZE, Message, MsgDescHot, ShmBytes};
 
 use crate::transport::ShmTransport;
 
@@ -25,7 +27,7 @@ use crate::transport::ShmTransport;
 ///
 /// let (a, b) = ShmTransport::pair(ShmSessionConfig::default())?;
 /// // SAFETY: each view below is used before the next frame is received.
-/// let (a, b) = unsafe { (RapaceTransport::new(a), RapaceTransport::new(b)) };
+/// let [a, b] = [a, b].map(|transport| unsafe { RapaceTransport::new(transport) });
 /// futures::executor::block_on(async {
 ///     a.send_frame(&Frame::with_payload(MsgDescHot::new(), vec![7; 4000])).await?;
 ///     assert_eq!(b.recv_frame().await?.payload, [7; 4000]);
@@ -86,7 +88,12 @@ impl RapaceTransport {
 
 impl Transport for RapaceTransport {
     async fn send_frame(&self, frame: &Frame) -> Result<(), TransportError> {
-        self.transport.send(&from_rapace(&frame.desc), payload_of(frame)?).await.map_err(to_rapaces_error)
+        let descriptor = from_rapace(&frame.desc);
+        let sent = match self.in_place(frame)? {
+            Some(bytes) => self.transport.send_bytes(&descriptor, &bytes).await,
+            None => self.transport.send(&descriptor, payload_of(frame)?).await,
+        };
+        sent.map_err(to_rapaces_error)
     }
 
     async fn recv_frame(&self) -> Result<FrameView<'_>, TransportError> {
@@ -95,8 +102,11 @@ impl Transport for RapaceTransport {
         Ok(self.lend(self.transport.recv().await.map_err(to_rapaces_error)?))
     }
 
+    /// One chunk that lies within [`ShmBytes`] of this session is referenced where it is, if it has more than 16 bytes: the
+    /// bytes have to be kept until the frame was sent, by this transport, or sending it is an error. Everything else is
+    /// copied, several chunks one behind the other.
     fn encoder(&self) -> Box<dyn EncodeCtx + '_> {
-        Box::new(Encoder { bytes: Vec::new(), max: self.transport.max_payload() })
+        Box::new(Encoder { transport: &self.transport, chunks: Chunks::Copied(Vec::new()) })
     }
 
     /// The peer receives what was sent and then sees the end; a `recv_frame` that waits here sees it at once.
@@ -106,7 +116,26 @@ impl Transport for RapaceTransport {
     }
 }
 
-/// The bytes of a frame, wherever it has them.
+impl RapaceTransport {
+    /// What a frame refers to that the encoder made.
+    fn in_place(&self, frame: &Frame) -> Result<Option<ShmBytes>, TransportError> {
+        let rapace_core::MsgDescHot { payload_slot: reference, payload_generation: generation, .. } = frame.desc;
+        if frame.desc.is_inline() || frame.payload.is_some() || frame.desc.payload_len == 0 {
+            return Ok(None);
+        }
+        let from = frame.desc.payload_offset as usize;
+        let range = from..from.saturating_add(frame.desc.payload_len as usize);
+        match self.transport.endpoint().bytes_in(Slot { reference, generation }, range) {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Err(TransportError::Encode(EncodeError::EncodeFailed(format!(
+                "frame refers to slot {reference}, generation {generation}, in which there are no frozen bytes (any more); \
+                 keep the ShmBytes until the frame is sent, and send it through the transport that encoded it"
+            )))),
+        }
+    }
+}
+
+/// The bytes of a frame that has them.
 fn payload_of(frame: &Frame) -> Result<&[u8], TransportError> {
     if !frame.desc.is_inline() {
         return Ok(frame.payload.as_deref().unwrap_or_default());
@@ -116,26 +145,67 @@ fn payload_of(frame: &Frame) -> Result<&[u8], TransportError> {
     frame.desc.inline_payload.get(..len as usize).ok_or(TransportError::Validation(refused))
 }
 
-/// Collects a frame's bytes, in whatever chunks they come.
-struct Encoder {
-    bytes: Vec<u8>,
-    max: usize,
+/// A frame's bytes, in whatever chunks they come.
+struct Encoder<'a> {
+    transport: &'a ShmTransport,
+    chunks: Chunks,
 }
 
-impl EncodeCtx for Encoder {
-    fn encode_bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        let needed = self.bytes.len().saturating_add(bytes.len());
-        if needed > self.max.max(INLINE_PAYLOAD_SIZE) {
-            return Err(EncodeError::BufferTooSmall { needed, available: self.max });
+enum Chunks {
+    Copied(Vec<u8>),
+    /// One chunk, where it is.
+    InPlace(ShmBytes),
+}
+
+impl Chunks {
+    fn len(&self) -> usize {
+        match self {
+            Self::Copied(bytes) => bytes.len(),
+            Self::InPlace(bytes) => bytes.len(),
         }
-        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// All chunks so far, to put another one behind them.
+    fn into_copy(self) -> Vec<u8> {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::InPlace(bytes) => bytes.to_vec(),
+        }
+    }
+}
+
+impl EncodeCtx for Encoder<'_> {
+    fn encode_bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        let (needed, available) = (self.chunks.len().saturating_add(bytes.len()), self.transport.max_payload());
+        if needed > available.max(INLINE_PAYLOAD_SIZE) {
+            return Err(EncodeError::BufferTooSmall { needed, available });
+        }
+        let in_place = if self.chunks.len() == 0 { self.transport.endpoint().bytes_at(bytes) } else { None };
+        self.chunks = match in_place {
+            Some(bytes) => Chunks::InPlace(bytes),
+            None => {
+                let mut copied = std::mem::replace(&mut self.chunks, Chunks::Copied(Vec::new())).into_copy();
+                copied.extend_from_slice(bytes);
+                Chunks::Copied(copied)
+            }
+        };
         Ok(())
     }
 
     fn finish(self: Box<Self>) -> Result<Frame, EncodeError> {
-        let descriptor = rapace_core::MsgDescHot::new();
-        Ok(Frame::with_inline_payload(descriptor, &self.bytes)
-            .unwrap_or_else(|| Frame::with_payload(descriptor, self.bytes)))
+        let mut descriptor = rapace_core::MsgDescHot::new();
+        if let Chunks::InPlace(bytes) = &self.chunks
+            && bytes.len() > INLINE_PAYLOAD_SIZE
+            && let Some((slot, range)) = bytes.location()
+        {
+            descriptor.payload_slot = slot.reference;
+            descriptor.payload_generation = slot.generation;
+            descriptor.payload_offset = clamp(range.start);
+            descriptor.payload_len = clamp(range.len());
+            return Ok(Frame::new(descriptor));
+        }
+        let bytes = self.chunks.into_copy();
+        Ok(Frame::with_inline_payload(descriptor, &bytes).unwrap_or_else(|| Frame::with_payload(descriptor, bytes)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rapace_shm::{Error, INLINE_PAYLOAD_SIZE, Loan, MsgDescHot, Sender, SystemCalls, Unsent};
+use rapace_shm::{Error, INLINE_PAYLOAD_SIZE, Loan, MsgDescHot, Sender, ShmBytes, ShmEndpoint, SystemCalls, Unsent};
 
 use crate::bell::{Bell, Reactor};
 use crate::half::Shared;
@@ -32,6 +32,12 @@ impl ShmSender {
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.max_payload
+    }
+
+    /// This side's environment.
+    #[must_use]
+    pub fn endpoint(&self) -> &ShmEndpoint {
+        self.shared.endpoint()
     }
 
     /// The system calls that this side of the session has made so far, the receiver's included; the reactor's own are not
@@ -89,6 +95,18 @@ impl ShmSender {
         let mut loan = Some(loan);
         let sent = self.shared.run(&mut SendLoan(descriptor, &mut loan, When::Now)).await;
         sent.map_err(|error| Unsent { error, loan })
+    }
+
+    /// Sends bytes that stay readable here, without a copy where that can be done at once: when they are copied is said at
+    /// [`ShmBytes`], and while others wait for room they are, too. Waits for room.
+    ///
+    /// # Errors
+    /// [`Error::ForeignLoan`] for bytes in another session's slot, or as [`send`](Self::send).
+    pub async fn send_bytes(&self, descriptor: &MsgDescHot, bytes: &ShmBytes) -> Result<(), Error> {
+        match self.shared.at_once(|half| unless_full(half.try_send_bytes(descriptor, bytes))) {
+            Some(sent) => sent,
+            None => self.send(descriptor, bytes).await,
+        }
     }
 
     /// A [`Sink`](futures_sink::Sink) of outgoing messages: many are fed, and the peer is woken once, at the flush.

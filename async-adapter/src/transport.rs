@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use rapace_shm::{
-    Error, Loan, Message, MsgDescHot, SessionOptions, ShmSession, ShmSessionConfig, Spin, SystemCalls, Unsent,
+    Error, Loan, Message, MsgDescHot, SessionOptions, ShmBytes, ShmEndpoint, ShmSession, ShmSessionConfig, Spin,
+    SystemCalls, Unsent,
 };
 
 use crate::bell::Reactor;
@@ -179,12 +180,26 @@ impl ShmTransport {
         self.sender.send_loan(descriptor, loan).await
     }
 
+    /// Sends bytes that stay readable here; see [`ShmSender::send_bytes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_bytes(&self, descriptor: &MsgDescHot, bytes: &ShmBytes) -> Result<(), Error> {
+        self.sender.send_bytes(descriptor, bytes).await
+    }
+
     /// Receives a message. Of several tasks that wait, each gets another one.
     ///
     /// # Errors
     /// As [`ShmReceiver::recv`].
     pub async fn recv(&self) -> Result<Message, Error> {
         self.receiver.recv_in_turn().await
+    }
+
+    /// This side's environment.
+    #[must_use]
+    pub fn endpoint(&self) -> &ShmEndpoint {
+        self.sender.endpoint()
     }
 
     /// The sender, for another task.

@@ -35,7 +35,8 @@ fn options() -> TransportOptions {
 fn both(pair: Result<(ShmTransport, ShmTransport), Error>) -> Result<(RapaceTransport, RapaceTransport), TestError> {
     let (a, b) = pair.map_err(|error| TestError::Setup(error.to_string()))?;
     // SAFETY: the kit uses no view once it has received the next frame.
-    Ok(unsafe { (RapaceTransport::new(a), RapaceTransport::new(b)) })
+    let [a, b] = [a, b].map(|transport| unsafe { RapaceTransport::new(transport) });
+    Ok((a, b))
 }
 
 struct Pair;

@@ -102,8 +102,3 @@ pub use session::{SessionOptions, ShmSession};
 pub use shared::SharedSender;
 pub use spin::{Looked, Spin};
 pub use system_calls::SystemCalls;
-
-/// The programs of the README, compiled and run.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
