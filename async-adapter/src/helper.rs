@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The thread starts when a task first waits and ends when the transport is dropped. A task that no longer waits leaves
-//! it asleep; the next ticket, if it is another one, rouses it.
+//! it asleep, for the next one that waits for the same cause.
 
 use std::fmt;
 use std::sync::Arc;
@@ -53,12 +53,10 @@ impl Helper {
             order.ticket = None;
             return Poll::Ready(over);
         }
-        let given_up = order.ticket.replace(ticket).filter(|_| order.over.is_none());
+        // Another ticket of this cause has another value of the same word: an older sleep is over already, or about to be.
+        order.ticket = Some(ticket);
         order.over = None;
         drop(order);
-        if let Some(given_up) = given_up {
-            endpoint.rouse(&given_up);
-        }
         desk.changed.notify_one();
         Poll::Pending
     }

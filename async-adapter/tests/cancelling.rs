@@ -1,8 +1,7 @@
 //! Futures dropped at every await point: nothing acknowledged is lost, no slot leaks, nobody hangs.
 //!
 //! Seen to fail: without giving the place up when a future is dropped, whoever comes next hangs; without taking the mark
-//! back, the peer rings for nobody at every message; a payload copied before its slot is awaited, and the loan kept outside
-//! of the future, leaks.
+//! back, the peer rings for nobody; and if the mark is believed to be there still, whoever comes next hangs.
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! The conformance scenario on every runtime: two threads with doorbells and without, and two processes.
 //!
-//! Seen to fail: reading the ticket's value after the mark (core) hangs it; a helper that sleeps on the first ticket for
-//! ever hangs it; not clearing tokio's readiness, or clearing it after the drain, hangs or spins.
+//! Seen to fail: a mark that is kept in mind after it was taken back hangs whoever waits next; a drain that leaves the bell
+//! rung never sleeps.
 
 mod common;
 #[path = "../../core/tests/common/scenario.rs"]

@@ -1,6 +1,7 @@
 //! Frames made by the encoder: what is referenced where it lies, what is copied, and what is refused.
 //!
-//! Seen to fail: a second chunk that replaces the first; a frame that is sent by its slot without asking who holds it.
+//! Seen to fail: a second chunk that replaces the first; a frame that is sent by its slot whatever generation that has; a
+//! view whose slot is freed only when the next frame is there; a close that does not end the own `recv_frame`.
 
 #![cfg(feature = "rapace")]
 
@@ -103,6 +104,22 @@ fn what_cannot_be_sent_is_refused_with_both_sizes() {
     lying.desc.payload_len = 17;
     let refused = on(a.send_frame(&lying)).unwrap_err();
     assert!(matches!(refused, TransportError::Validation(ValidationError::InlinePayloadTooLarge { len: 17, max: 16 })));
+}
+
+/// With a single slot, a view that kept it would keep the next frame from being sent.
+#[test]
+fn a_view_keeps_no_slot_once_the_next_frame_is_awaited() {
+    let (a, b) = ShmTransport::pair(ShmSessionConfig { slot_count: 1, ..CONFIG }).unwrap();
+    // SAFETY: no view is used here once the next frame was received.
+    let [a, b] = [a, b].map(|transport| unsafe { RapaceTransport::new(transport) });
+    on(async {
+        for number in 0..3 {
+            let frame = Frame::with_payload(MsgDescHot::new(), vec![number; 100]);
+            let (sent, received) = futures::join!(a.send_frame(&frame), b.recv_frame());
+            sent.unwrap();
+            assert_eq!(received.unwrap().payload, [number; 100]);
+        }
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The examples of feature `rapace`, run: they are what shows that a service does not change with its transport.
 //!
-//! Seen to fail: a transport that hands on the payload without the flags ends no call.
+//! Seen to fail: a transport that drops the descriptor's flags ends no call.
 
 #![cfg(feature = "rapace")]
 

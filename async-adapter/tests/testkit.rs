@@ -1,7 +1,5 @@
 //! rapace's own conformance kit: every scenario, on both tokio flavours and both reactors, on a pair and with another
 //! process in between.
-//!
-//! Seen to fail: a payload that is lent after its slot was freed; a close that does not end the own `recv_frame`.
 
 #![cfg(feature = "rapace")]
 
