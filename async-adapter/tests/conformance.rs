@@ -1,7 +1,6 @@
 //! The conformance scenario on every runtime: two threads with doorbells and without, and two processes.
 //!
-//! Seen to fail: a mark that is kept in mind after it was taken back hangs whoever waits next; a drain that leaves the bell
-//! rung never sleeps.
+//! Seen to fail: a loan that is sent and not published, and a helper that does not wake its task, hang it.
 
 mod common;
 #[path = "../../core/tests/common/scenario.rs"]

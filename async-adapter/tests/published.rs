@@ -1,7 +1,6 @@
 //! One process on the published transport of rapace 0.4.0, the other one on ours, and an RPC session across.
 //!
-//! Seen to fail: without the wake-ups that are for a peer that never says whether it sleeps, the calls take 100 ms each
-//! and the time limit is missed.
+//! Seen to fail: without the wake-ups that are for a peer that never says whether it sleeps, the first call hangs.
 
 #![cfg(feature = "rapace")]
 

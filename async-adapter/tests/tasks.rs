@@ -101,6 +101,8 @@ fn newcomers_do_not_push_in() {
         let mut waits = Box::pin(a.send(&descriptors[2], b""));
         assert!(futures::poll!(&mut waits).is_pending());
         assert_eq!(b.recv().await.unwrap().descriptor().msg_id, 0);
+        // The reactor has heard of it; the task that waits has not been polled.
+        pause(5).await;
         let mut newcomer = Box::pin(a.send(&descriptors[3], b""));
         assert!(futures::poll!(&mut newcomer).is_pending());
         assert!(matches!(a.sender().try_send(&descriptors[3], b""), Err(rapace_shm::Error::Full)));
