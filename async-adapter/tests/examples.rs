@@ -3,7 +3,7 @@
 //! Seen to fail: a transport that drops the descriptor's flags ends no call.
 
 #![cfg(feature = "rapace")]
-#![allow(clippy::duplicate_mod)] // each example brings its service along
+#![allow(clippy::duplicate_mod)] // both bring the service along
 
 #[allow(dead_code)] // its own main
 #[path = "../examples/across_machines.rs"]
