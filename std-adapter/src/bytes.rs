@@ -5,6 +5,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use rapace_shm_core::link;
+use rapace_shm_core::slots::Slot;
 
 use crate::endpoint::{Loan, ShmEndpoint};
 
@@ -41,7 +42,7 @@ pub struct ShmBytes {
     range: Range<usize>,
 }
 
-type Frozen = link::Frozen<ShmEndpoint>;
+pub(crate) type Frozen = link::Frozen<ShmEndpoint>;
 
 impl ShmBytes {
     /// No bytes, in no slot.
@@ -72,6 +73,17 @@ impl ShmBytes {
         Some(Self { slot: self.slot.clone(), range })
     }
 
+    pub(crate) fn all_of(slot: Arc<Frozen>) -> Self {
+        let range = 0..slot.len();
+        Self { slot: Some(slot), range }
+    }
+
+    /// Where they are: in which slot, and which of the bytes that were frozen there. `None` for no bytes.
+    #[must_use]
+    pub fn location(&self) -> Option<(Slot, Range<usize>)> {
+        self.slot.as_ref().map(|frozen| (frozen.slot(), self.range.clone()))
+    }
+
     /// What core sends; `None` for no bytes.
     pub(crate) fn in_slot(&self) -> Option<link::FrozenSlice<'_, ShmEndpoint>> {
         self.slot.as_deref()?.slice(self.range.clone())
@@ -80,8 +92,9 @@ impl ShmBytes {
 
 impl From<Loan> for ShmBytes {
     fn from(loan: Loan) -> Self {
-        let range = 0..loan.len();
-        Self { slot: Some(Arc::new(loan.freeze())), range }
+        let frozen = Arc::new(loan.freeze());
+        frozen.endpoint().note(&frozen);
+        Self::all_of(frozen)
     }
 }
 

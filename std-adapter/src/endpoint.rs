@@ -1,6 +1,7 @@
 //! One side of a session in this process: its mapping, its ledger, and how it sleeps and wakes.
 
 use std::fmt;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
@@ -12,9 +13,11 @@ use rapace_shm_core::layout::{At, PeerState};
 use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerIn, LedgerRef};
 use rapace_shm_core::link;
 use rapace_shm_core::region::{InRegion, Region};
+use rapace_shm_core::slots::Slot;
 use rapace_shm_core::wake::Ticket;
 
 use crate::barrier::{Barriers, heavy_barrier};
+use crate::bytes::{Frozen, ShmBytes};
 use crate::error::Error;
 use crate::event_source::EventSource;
 use crate::futex::{self, Woken};
@@ -44,6 +47,8 @@ struct Shared {
     counters: Counters,
     /// The memfd behind the session, if there is one.
     file: Option<OwnedFd>,
+    /// Frozen bytes, some of which may be gone.
+    frozen: Mutex<Vec<Weak<Frozen>>>,
     /// Which peer this is; set once the link is there.
     place: OnceLock<link::Session>,
     /// The doorbells and the life socket, if there are any. They change when another peer takes the place of one that is
@@ -78,6 +83,7 @@ impl ShmEndpoint {
             barriers,
             counters: Counters::default(),
             file,
+            frozen: Mutex::default(),
             place: OnceLock::new(),
             wiring: RwLock::default(),
             watch: Mutex::default(),
@@ -97,6 +103,35 @@ impl ShmEndpoint {
 
     pub(crate) fn file(&self) -> Option<&OwnedFd> {
         self.0.file.as_ref()
+    }
+
+    /// Notes frozen bytes, so that they are found as long as anybody holds them.
+    pub(crate) fn note(&self, frozen: &Arc<Frozen>) {
+        let mut known = self.0.frozen.lock();
+        known.retain(|known| known.strong_count() > 0);
+        known.push(Arc::downgrade(frozen));
+    }
+
+    /// The [`ShmBytes`] of this side that these bytes are part of, if they are and somebody holds them: for adapters that
+    /// are given a slice. Looks at every one that is alive.
+    #[must_use]
+    pub fn bytes_at(&self, bytes: &[u8]) -> Option<ShmBytes> {
+        self.find_bytes(|frozen| {
+            let from = bytes.as_ptr().addr().checked_sub(frozen.as_ptr().addr())?;
+            Some(from..from.checked_add(bytes.len())?)
+        })
+    }
+
+    /// Some of the [`ShmBytes`] that are in a slot, if somebody holds them; as [`ShmBytes::location`] says it.
+    #[must_use]
+    pub fn bytes_in(&self, slot: Slot, range: Range<usize>) -> Option<ShmBytes> {
+        self.find_bytes(|frozen| (frozen.slot() == slot).then(|| range.clone()))
+    }
+
+    fn find_bytes(&self, which: impl Fn(&Frozen) -> Option<Range<usize>>) -> Option<ShmBytes> {
+        let known = self.0.frozen.lock().clone();
+        let alive = known.iter().filter_map(Weak::upgrade);
+        alive.filter_map(|frozen| which(&frozen).and_then(|range| ShmBytes::all_of(frozen).slice(range))).next()
     }
 
     /// Says which peer this is, and in the segment which process.
@@ -166,6 +201,21 @@ impl ShmEndpoint {
         }
     }
 
+    /// Ends a [`sleep`](Self::sleep) of this side on the ticket, in whatever thread that is.
+    pub fn rouse(&self, ticket: &Ticket) {
+        match (ticket.kind(), self.wiring()) {
+            (SleepKind::Doorbell, Some(wiring)) => {
+                self.0.counters.rings.add_one();
+                wiring.own.of(ticket.half()).ring();
+            }
+            _ => {
+                self.0.counters.wakes.add_one();
+                // It can only fail for an address that is not mapped.
+                let _ = futex::signal(self.region().u32(ticket.word()));
+            }
+        }
+    }
+
     pub(crate) fn event_source(&self, half: Half) -> Result<EventSource, Error> {
         EventSource::new(&*self.wiring().ok_or(Error::NoDoorbell)?, half)
     }
@@ -173,6 +223,7 @@ impl ShmEndpoint {
     /// Silences a half's bell, and notes the peer's death.
     pub(crate) fn drain(&self, half: Half) {
         if let Some(wiring) = self.wiring() {
+            self.0.counters.polls.add_one();
             wiring.own.of(half).drain();
             self.look_for_death();
         }

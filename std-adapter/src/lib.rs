@@ -100,10 +100,5 @@ pub use sender::Sender;
 pub use sender::{ShmVec, shm_vec, shm_vec_with_capacity};
 pub use session::{SessionOptions, ShmSession};
 pub use shared::SharedSender;
-pub use spin::Spin;
+pub use spin::{Looked, Spin};
 pub use system_calls::SystemCalls;
-
-/// The programs of the README, compiled and run.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

@@ -290,6 +290,14 @@ impl Sender {
         Ok(self.link.feed(descriptor, payload)?)
     }
 
+    /// As [`feed`](Self::feed), for a loan, which is `None` once it is in the ring.
+    ///
+    /// # Errors
+    /// As [`try_send_loan`](Self::try_send_loan); the loan stays.
+    pub fn feed_loan(&mut self, descriptor: &MsgDescHot, loan: &mut Option<Loan>) -> Result<(), Error> {
+        Ok(self.link.feed_loan(descriptor, loan)?)
+    }
+
     /// Makes everything that was fed visible to the peer, and wakes it if it sleeps.
     pub fn flush(&mut self) {
         self.link.flush();

@@ -9,6 +9,19 @@
 pub struct Spin {
     limit: u32,
     budget: u32,
+    /// Tries of the wait that is under way.
+    spent: u32,
+}
+
+/// What a [portion](Spin::portion) of looking came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked<T> {
+    /// There it was.
+    Found(T),
+    /// Nothing yet; another portion may find it.
+    NotYet,
+    /// The budget of this wait is spent: go to sleep.
+    InVain,
 }
 
 /// About fifty microseconds of looking on a machine of 2025. Going to sleep and being woken takes about as long, so a
@@ -23,13 +36,38 @@ impl Spin {
     /// At most `limit` tries; 0 sleeps at once.
     #[must_use]
     pub const fn tries(limit: u32) -> Self {
-        Self { limit, budget: limit }
+        Self { limit, budget: limit, spent: 0 }
     }
 
     /// Sleeps at once.
     #[must_use]
     pub const fn none() -> Self {
         Self::tries(0)
+    }
+
+    /// Looks at most `tries` times in a row, for adapters that let others run between one portion of a wait and the next.
+    /// All portions of a wait draw on one budget.
+    #[inline]
+    pub fn portion<T>(&mut self, tries: u32, mut attempt: impl FnMut() -> Option<T>) -> Looked<T> {
+        if self.spent == self.budget {
+            self.give_up();
+            return Looked::InVain;
+        }
+        let end = self.spent.saturating_add(tries).min(self.budget);
+        while self.spent < end {
+            if let Some(value) = attempt() {
+                (self.budget, self.spent) = (self.limit, 0);
+                return Looked::Found(value);
+            }
+            self.spent += 1;
+            std::hint::spin_loop();
+        }
+        Looked::NotYet
+    }
+
+    fn give_up(&mut self) {
+        self.budget = (self.budget / 2).max(self.limit / 16);
+        self.spent = 0;
     }
 
     /// Calls `attempt` until it gives something, for at most the current budget; and `now_and_then`, for what is too slow
@@ -41,18 +79,14 @@ impl Spin {
         mut attempt: impl FnMut(&mut H) -> Option<T>,
         mut now_and_then: impl FnMut(&mut H),
     ) -> Option<T> {
-        for number in 1..=self.budget {
-            if let Some(value) = attempt(half) {
-                self.budget = self.limit;
-                return Some(value);
+        loop {
+            match self.portion(NOW_AND_THEN, || attempt(half)) {
+                Looked::Found(value) => return Some(value),
+                Looked::NotYet if self.spent.is_multiple_of(NOW_AND_THEN) => now_and_then(half),
+                Looked::NotYet => {}
+                Looked::InVain => return None,
             }
-            if number.is_multiple_of(NOW_AND_THEN) {
-                now_and_then(half);
-            }
-            std::hint::spin_loop();
         }
-        self.budget = (self.budget / 2).max(self.limit / 16);
-        None
     }
 }
 
@@ -93,6 +127,22 @@ mod tests {
         let mut looks = 0;
         assert_eq!(Spin::tries(4 * NOW_AND_THEN).until(&mut looks, |_| None::<()>, |looks| *looks += 1), None);
         assert_eq!(looks, 4);
+    }
+
+    #[test]
+    fn portions_draw_on_one_budget() {
+        let mut spin = Spin::tries(10);
+        let mut count = 0;
+        let mut look = |spin: &mut Spin| {
+            spin.portion(4, || {
+                count += 1;
+                None::<()>
+            })
+        };
+        assert_eq!([look(&mut spin), look(&mut spin), look(&mut spin)], [Looked::NotYet; 3]);
+        assert_eq!(look(&mut spin), Looked::InVain);
+        assert_eq!(count, 10);
+        assert_eq!(spin.portion(4, || Some(1)), Looked::Found(1));
     }
 
     #[test]

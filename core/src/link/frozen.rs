@@ -58,6 +58,12 @@ impl<E: Endpoint, P: SlotPool> Frozen<E, P> {
         self.len() == 0
     }
 
+    /// Whose slot it is.
+    #[must_use]
+    pub fn endpoint(&self) -> &E {
+        &self.guard.held.endpoint
+    }
+
     /// The slot that holds the bytes.
     #[must_use]
     pub fn slot(&self) -> Slot {
