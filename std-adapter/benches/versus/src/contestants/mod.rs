@@ -1,5 +1,6 @@
 //! Who takes part, and in which rows.
 
+mod futures;
 mod iceoryx;
 mod ours;
 mod published;
@@ -63,8 +64,9 @@ impl Entry {
 }
 
 /// In the table's order; this project first.
-pub const ALL: [Entry; 6] = [
+pub const ALL: [Entry; 7] = [
     Entry::of::<ours::Ours>("rapace-shm"),
+    Entry::of::<futures::Futures>("in futures"),
     Entry::of::<published::Transport>("rapace-transport-shm 0.4.0"),
     Entry::of::<published::Polled>("its rings alone"),
     Entry::of::<iceoryx::Iceoryx>("iceoryx2 0.10"),

@@ -29,13 +29,29 @@ impl From<ShmSession> for Ends {
 }
 
 /// Round trips spin unless they are to sleep; one-way traffic takes the default: a short look, then sleep.
-fn options(row: Row) -> SessionOptions {
-    let spin = match row {
+pub fn spin(row: Row) -> Spin {
+    match row {
         Row::Asleep => Spin::none(),
         row if row.is_one_way() => Spin::default(),
         _ => Spin::tries(100_000_000),
+    }
+}
+
+fn options(row: Row) -> SessionOptions {
+    SessionOptions::new().spin(spin(row))
+}
+
+/// A session on a memfd, and the second process that inherits it.
+pub fn start_session(contestant: usize, row: Row, plan: &Plan) -> (ShmSession, Second) {
+    let config = ShmSessionConfig {
+        ring_capacity: row.depth(),
+        slot_size: u32::try_from(row.wire().max(64)).expect("at most a mebibyte"),
+        slot_count: row.depth(),
     };
-    SessionOptions::new().spin(spin)
+    let session = options(row).create(config).expect("a session on a memfd");
+    let mut command = Job::new(contestant, row, plan, "").command();
+    let second = Second::of(session.spawn(&mut command).expect("this program runs once more, and inherits it"));
+    (session, second)
 }
 
 impl Contestant for Ours {
@@ -46,14 +62,7 @@ impl Contestant for Ours {
     }
 
     fn start(contestant: usize, row: Row, plan: &Plan) -> (Ends, Second) {
-        let config = ShmSessionConfig {
-            ring_capacity: row.depth(),
-            slot_size: u32::try_from(row.wire().max(64)).expect("at most a mebibyte"),
-            slot_count: row.depth(),
-        };
-        let session = options(row).create(config).expect("a session on a memfd");
-        let mut command = Job::new(contestant, row, plan, "").command();
-        let second = Second::of(session.spawn(&mut command).expect("this program runs once more, and inherits it"));
+        let (session, second) = start_session(contestant, row, plan);
         (session.into(), second)
     }
 
