@@ -19,8 +19,9 @@
 //! if it runs out. Beside a version 1.0 peer, or while nobody has attached, slots go back to the common list.
 
 pub(crate) mod free_list;
+mod reclaim;
+mod status;
 
-use core::fmt;
 use core::sync::atomic::Ordering;
 
 use crate::endpoint::{Endpoint, Event, Half, PeerId};
@@ -29,12 +30,14 @@ use crate::layout::{
     At, DataSegmentHeader, DescRingHeader, FREE_LIST_END, MsgDescHot, PeerRole, PeerState, SegmentOffsets,
     ShmSessionConfig, SlotMeta, SlotState, Span,
 };
-use crate::ledger::{LedgerEntry, Returning};
+use crate::ledger::Returning;
 #[cfg(feature = "allocator")]
 use crate::region::REGION_ALIGN;
 use crate::region::{Region, SlotRights, Word};
 use crate::wake::{self, WaitPoint};
-use free_list::{FreeList, Links, Taken};
+use free_list::{FreeList, Links};
+pub(crate) use reclaim::Reclaimed;
+pub use status::SlotStatus;
 
 /// How often a change of one slot's shares is tried. Each failure means that the other side, or the reaper, has given up
 /// its own, which each of them does once.
@@ -363,124 +366,6 @@ impl DataSegment {
         let sequence = self.word(DataSegmentHeader::SLOT_AVAILABLE);
         WaitPoint::new(sequence, self.word(sleeper), waiter, Half::Sender)
     }
-
-    /// Counts the slots by what their metadata says, and walks the free lists. The numbers are taken one after the other:
-    /// in a slab in use they need not add up.
-    pub fn slot_status<R: Region>(&self, region: &R) -> SlotStatus {
-        let mut status = SlotStatus { total: self.config.slot_count, ..SlotStatus::default() };
-        for slot in 0..self.config.slot_count {
-            let meta = SlotMeta::from_word(region.u64(self.meta(slot)).load(Ordering::Relaxed));
-            match SlotState::from_u32(meta.state) {
-                Some(SlotState::Free) => status.free += 1,
-                Some(SlotState::Allocated) => status.allocated += 1,
-                Some(SlotState::InFlight) => status.in_flight += 1,
-                Some(SlotState::Lent) => status.lent += 1,
-                None => status.unknown += 1,
-            }
-        }
-        let met = self.lists().iter().map(|list| list.len(region, self)).fold(0, u32::saturating_add);
-        status.free_list_len = met.min(self.config.slot_count);
-        status
-    }
-
-    /// Frees every slot that this endpoint's ledger does not hold, drops the dead peer's share in those that it does, and
-    /// builds the common list anew. The other peer is gone, no allocation of this endpoint is under way (its sender is
-    /// borrowed, the gate is shut), but guards may be dropped meanwhile by other threads.
-    ///
-    /// ```text
-    ///   1. claim every entry that nobody holds         a guard that is dropped from here on pushes its slot itself
-    ///   2. cut each list off
-    ///   3. walk what was cut off: a slot on it that was not claimed in 1 was pushed meanwhile; push it again
-    ///   4. free and push every slot claimed in 1; of every other one, give up what was the dead peer's
-    /// ```
-    pub(crate) fn reclaim<E: Endpoint>(&self, endpoint: &E) -> Result<Reclaimed, PeerFault> {
-        let region = endpoint.region();
-        let ledger = endpoint.ledger();
-        if !ledger.is_settled() {
-            return Ok(Reclaimed::Busy);
-        }
-        for slot in 0..self.config.slot_count {
-            // One that a guard holds stays what it is.
-            ledger.entry(slot)?.claim_for_reaper();
-        }
-        for list in self.lists() {
-            let mut late = list.take_all(region, self)?;
-            // No list is longer than there are slots.
-            for _ in 0..self.config.slot_count {
-                let Some(Taken { slot, next }) = late else { break };
-                if !ledger.entry(slot)?.is_reapers() {
-                    self.common().push(region, self, slot)?;
-                }
-                late = Taken::at(region, self, next)?;
-            }
-        }
-        let mut lost = 0;
-        for slot in 0..self.config.slot_count {
-            let entry = ledger.entry(slot)?;
-            let was_dead_peers = if entry.is_reapers() {
-                self.free_unheld(region, slot, entry)?
-            } else {
-                self.give_up_for_dead(region, slot, entry)?
-            };
-            lost += u32::from(was_dead_peers);
-        }
-        self.wake_waiters(endpoint);
-        Ok(Reclaimed::Slots(lost))
-    }
-
-    /// Frees and lists a slot that the reaper has claimed; says whether it was in somebody's hands.
-    fn free_unheld<R: Region>(&self, region: &R, slot: u32, entry: &LedgerEntry) -> Result<bool, PeerFault> {
-        let seen = SlotMeta::from_word(region.u64(self.meta(slot)).load(Ordering::Acquire));
-        let was_free = seen.state == SlotState::Free as u32;
-        // A slot that was in somebody's hands gets a new generation, so that no handle to it is good any more.
-        let generation = seen.generation.wrapping_add(u32::from(!was_free));
-        let free = SlotMeta::new(generation, SlotState::Free).to_word();
-        region.u64(self.meta(slot)).store(free, Ordering::Release);
-        entry.transfer();
-        self.common().push(region, self, slot)?;
-        Ok(!was_free)
-    }
-
-    /// Gives up the dead peer's share in a slot that was held here when the reaper came; says whether there was one. The
-    /// guard may be dropped meanwhile, so each of its steps may come in between:
-    ///
-    /// ```text
-    ///   guard, with share s         metadata      here: metadata first, then the entry
-    ///                               lent          to s: the guard, or its drop, goes on alone
-    ///   let go in the ledger
-    ///   lent -> the dead one's      not s         nobody is left who would free it: to free, and push
-    ///   settle
-    ///
-    ///   s -> free, push             free          nothing
-    /// ```
-    fn give_up_for_dead<R: Region>(&self, region: &R, slot: u32, entry: &LedgerEntry) -> Result<bool, PeerFault> {
-        let mut seen = SlotMeta::from_word(region.u64(self.meta(slot)).load(Ordering::Acquire));
-        for _ in 0..SHARE_TRIES {
-            let (own, is_held) = entry.share();
-            let left = seen.state & own;
-            let is_tampered = SlotState::from_u32(seen.state).is_none() || (is_held && left == 0);
-            // What was tampered with is for its guard to find.
-            if seen.state == left || is_tampered {
-                return Ok(false);
-            }
-            let generation = seen.generation.wrapping_add(u32::from(left == 0));
-            match self.exchange(region, slot, seen, SlotMeta { generation, state: left }) {
-                Ok(()) if left == 0 => return self.common().push(region, self, slot).map(|()| true),
-                Ok(()) => return Ok(true),
-                Err(now) => seen = now,
-            }
-        }
-        Err(PeerFault::NeverSettles { tries: SHARE_TRIES })
-    }
-}
-
-/// What [`DataSegment::reclaim`] came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reclaimed {
-    /// This many slots were in the dead peer's hands.
-    Slots(u32),
-    /// A guard is being dropped by another thread at this moment; nothing was changed.
-    Busy,
 }
 
 /// A free slot's link is its first four bytes.
@@ -620,40 +505,4 @@ pub(crate) fn mismatch(slot: u32, expected: SlotMeta, seen: SlotMeta) -> PeerFau
         return PeerFault::Generation { slot, expected: expected.generation, seen: seen.generation };
     }
     PeerFault::State { slot, expected: expected.state, seen: seen.state }
-}
-
-/// A snapshot of a slab.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SlotStatus {
-    /// Slots that exist.
-    pub total: u32,
-    /// Slots whose metadata says free.
-    pub free: u32,
-    /// Slots whose metadata says allocated.
-    pub allocated: u32,
-    /// Slots whose metadata says in flight, and no longer read by their sender.
-    pub in_flight: u32,
-    /// Slots whose metadata says in flight, and still read by their sender.
-    pub lent: u32,
-    /// Slots whose metadata says something else.
-    pub unknown: u32,
-    /// Slots met on a walk along the lists of free slots, at most `total`.
-    pub free_list_len: u32,
-}
-
-impl fmt::Display for SlotStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { total, free, allocated, in_flight, lent, unknown, free_list_len } = self;
-        write!(f, "{total} slots: {free} free, {allocated} allocated, {in_flight} in flight")?;
-        if *lent > 0 {
-            write!(f, ", {lent} lent")?;
-        }
-        if *unknown > 0 {
-            write!(f, ", {unknown} in no known state")?;
-        }
-        if free_list_len != free {
-            write!(f, "; but the free lists have {free_list_len}")?;
-        }
-        Ok(())
-    }
 }
