@@ -15,7 +15,7 @@ use rapace_shm::{MsgDescHot, Receiver, Sender, ShmSession, ShmSessionConfig};
 const WORK: &str = "RAPACE_SHM_BENCH_WORK";
 
 /// What is counted, and the most instructions that one may take.
-const BOUNDS: [(&str, u64); 4] = [("inline", 156), ("counted", 230), ("slot", 1070), ("allocate", 300)];
+const BOUNDS: [(&str, u64); 4] = [("inline", 160), ("counted", 230), ("slot", 1090), ("allocate", 320)];
 
 fn main() -> ExitCode {
     if let Ok(work) = std::env::var(WORK) {
