@@ -1,6 +1,4 @@
 //! What was copied cannot change any more, and holds no slot.
-//!
-//! Seen to fail on this mutant: an `OwnedMessage` that keeps the message and copies later.
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Every counter counts what its documentation says, and nothing else.
 //!
-//! Seen to fail on these mutants: a copy into a slot that is counted as in place; a payload whose drop is not counted; a
+//! Seen to fail on these mutants: a copy into a slot that is counted as in place; a slot whose return is not counted; a
 //! full ring that is counted as a missing slot.
 
 use std::sync::Arc;
