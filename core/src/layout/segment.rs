@@ -215,7 +215,11 @@ pub struct ShmSessionConfig {
     pub ring_capacity: u32,
     /// Bytes per slot, a multiple of four: the longest payload.
     pub slot_size: u32,
-    /// Slots, shared by both directions.
+    /// Slots, shared by both directions, and held by whoever has a loan or a payload.
+    ///
+    /// A peer that receives nothing while it waits for a slot (a server that answers one request before it takes the
+    /// next) never gets one from a peer that has filled all of them with requests: have fewer requests under way than
+    /// there are slots.
     pub slot_count: u32,
 }
 
