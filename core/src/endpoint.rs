@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::layout::{At, PeerRole};
+use crate::layout::{At, PeerRole, Span};
 use crate::ledger::{HasLedger, LedgerRef};
 use crate::region::{InRegion, Region};
 
@@ -87,6 +87,22 @@ pub trait Endpoint: InRegion + HasLedger + Clone {
     #[inline(always)]
     fn note(&self, event: Event) {
         let _ = event;
+    }
+
+    /// Makes sure that bytes of the region which another member says are there can be touched, so that growth needs no
+    /// step of whoever is not concerned: maps that part of a file, say, after a look at how long it is. Says whether they
+    /// are there. Called once for every [extent](crate::hub) that this endpoint meets, and by a host for every one that
+    /// its hub may have one day, of which those that are there already are cleared.
+    ///
+    /// By default they are if the region is long enough: memory that is all there from the beginning.
+    fn back(&self, span: Span) -> bool {
+        span.offset.checked_add(span.len).is_some_and(|end| end <= self.region().size())
+    }
+
+    /// As [`back`](Self::back), for bytes that need not be there yet: makes a file longer, say, but never shorter, whoever
+    /// else does the same at the same moment. Says whether they are there now. What was not there before reads as zero.
+    fn extend(&self, span: Span) -> bool {
+        self.back(span)
     }
 
     /// Whether a [`heavy_barrier`](Self::heavy_barrier) of any peer reaches the threads of this process, so that it

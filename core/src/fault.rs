@@ -83,6 +83,36 @@ pub enum PeerFault {
         /// The state seen.
         seen: u32,
     },
+    /// A size class is said to have more extents than it can have.
+    #[error("size class {class} is said to have {seen} extents; there can be {max}")]
+    Extents {
+        /// The size class.
+        class: u32,
+        /// Extents that the hub's header says.
+        seen: u32,
+        /// Extents that it can have.
+        max: u32,
+    },
+    /// An extent is said to be there, and its bytes are not: the file is shorter.
+    #[error("extent {extent} of size class {class} is said to be there, but its bytes are not")]
+    ExtentMissing {
+        /// The size class.
+        class: u32,
+        /// The extent, counted from 0.
+        extent: u32,
+    },
+    /// The slots of a size class that were never taken cannot begin there.
+    #[error("slots of size class {class} are said to be fresh from {seen} on; that can be from {first} to {there}")]
+    Fresh {
+        /// The size class.
+        class: u32,
+        /// The first fresh slot, by its header.
+        seen: u32,
+        /// The first slot that is ever fresh.
+        first: u32,
+        /// Slots of the extents that are there.
+        there: u32,
+    },
     /// A slot that this endpoint already holds was offered to it again, by the free list or by a message.
     #[error("slot {slot} was offered although this endpoint already holds it")]
     AlreadyHeld {

@@ -1,4 +1,5 @@
-//! What the threads of one hub peer share, in private memory: their announcements, and how many slots they have.
+//! What the threads of one hub peer share, in private memory: their announcements, how many slots they have, and which
+//! extents they know to be there.
 //!
 //! A peer announces each slot that it is about to take or give back, so that it is found if the peer is killed in
 //! between. It has room for few announcements in shared memory ([`ANNOUNCEMENTS`]), and which of them a thread uses is
@@ -16,6 +17,8 @@ pub(crate) struct Lanes {
     busy: [AtomicBool; ANNOUNCEMENTS],
     /// At least as many as the endpoint has: what was sent is taken off only when it is counted again.
     taken: [AtomicU32; NUM_SIZE_CLASSES],
+    /// Extents beyond the first of which the endpoint has made sure that their bytes are there.
+    met: [AtomicU32; NUM_SIZE_CLASSES],
 }
 
 impl Lanes {
@@ -23,6 +26,7 @@ impl Lanes {
         Self {
             busy: [const { AtomicBool::new(false) }; ANNOUNCEMENTS],
             taken: [const { AtomicU32::new(0) }; NUM_SIZE_CLASSES],
+            met: [const { AtomicU32::new(0) }; NUM_SIZE_CLASSES],
         }
     }
 
@@ -44,6 +48,17 @@ impl Lanes {
     #[inline]
     pub(crate) fn taken(&self, class: u32) -> Option<&AtomicU32> {
         self.taken.get(class as usize)
+    }
+
+    /// The further extents that were met of a size class that exists.
+    #[inline]
+    pub(crate) fn met(&self, class: u32) -> Option<&AtomicU32> {
+        self.met.get(class as usize)
+    }
+
+    /// Whatever was met was in another region.
+    pub(crate) fn forget_extents(&self) {
+        self.met.iter().for_each(|met| met.store(0, Ordering::Relaxed));
     }
 }
 

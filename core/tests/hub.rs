@@ -242,7 +242,8 @@ fn a_region_that_is_no_hub_of_ours_is_refused() {
     let class = |number: usize| offsets().size_classes + 192 * number;
     let too_small = |error| matches!(error, HubLayoutError::HubTooSmall { .. });
     let inconsistent = |error| matches!(error, HubLayoutError::Inconsistent { .. });
-    spoil(HubHeader::VERSION, 3 << 16, &|error| error == HubLayoutError::IncompatibleVersion { found: 3 << 16 });
+    spoil(HubHeader::VERSION, 4 << 16, &|error| error == HubLayoutError::IncompatibleVersion { found: 4 << 16 });
+    spoil(HubHeader::VERSION, 3 << 16, &|error| error == HubLayoutError::MaxExtents { seen: 0 });
     spoil(HubHeader::VERSION, 1 << 16, &too_small);
     spoil(HubHeader::RING_CAPACITY, 3, &|error| error == HubLayoutError::RingCapacity { seen: 3 });
     spoil(HubHeader::RING_CAPACITY, 1 << 31, &too_small);

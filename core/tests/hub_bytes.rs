@@ -178,7 +178,7 @@ fn a_message_in_a_slot_of_a_hub_byte_by_byte() {
 fn shapes_of_five_classes_stand_back_to_back() {
     let class = |slot_size, slot_count| SizeClass { slot_size, slot_count };
     let classes = [class(64, 8), class(128, 4), class(4096, 16), class(8192, 4), class(1 << 20, 4)];
-    let config = HubConfig { max_peers: 5, ring_capacity: 8, classes };
+    let config = HubConfig { max_peers: 5, ring_capacity: 8, classes, max_extents: 1 };
     let extents: usize =
         classes.iter().map(|class| 64 + class.slot_count as usize * (16 + class.slot_size as usize)).sum();
     assert_eq!(calculate_hub_size(&config), Ok(256 + 5 * 64 + 10 * (192 + 8 * 64) + 5 * 192 + extents));

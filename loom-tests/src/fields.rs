@@ -127,7 +127,12 @@ impl Fields {
         }
         for (number, class) in config.classes.iter().enumerate() {
             let header = offsets.size_classes + size_of::<SizeClassHeader>() * number;
-            fields = fields.size_class(header).extent(offsets.extents[number], class.slot_count, class.slot_size);
+            fields = fields.size_class(header, config.max_extents.into());
+            for extent in 0..usize::from(config.max_extents) {
+                // Further extents are as far apart as the first ones are long together.
+                let at = offsets.extents[number] + extent * (offsets.end - offsets.extents[0]);
+                fields = fields.extent(at, class.slot_count, class.slot_size);
+            }
         }
         fields
     }
@@ -149,6 +154,9 @@ impl Fields {
             .u32("host_sleeper", HubHeader::HOST_SLEEPER)
             .u32("in_doubt", HubHeader::IN_DOUBT)
             .u64("slot_waiters", HubHeader::SLOT_WAITERS)
+            .u64("grown", HubHeader::GROWN)
+            .u64("max_size", HubHeader::MAX_SIZE)
+            .u32("max_extents", HubHeader::MAX_EXTENTS)
     }
 
     fn peer_entry(mut self, at: usize) -> Self {
@@ -167,20 +175,25 @@ impl Fields {
             .u32("peer state", PeerEntry::STATE.within(at))
     }
 
-    fn size_class(self, at: usize) -> Self {
+    fn size_class(mut self, at: usize, extents: usize) -> Self {
+        for extent in 0..extents {
+            let first = SizeClassHeader::EXTENTS.within(at).offset();
+            self = self.u64("class extent", At::new(first + extent * size_of::<u64>()));
+        }
         self.u32("class slot_size", SizeClassHeader::SLOT_SIZE.within(at))
             .u32("class total_slots", SizeClassHeader::TOTAL_SLOTS.within(at))
             .u64("class free_head", SizeClassHeader::FREE_HEAD.within(at))
             .u32("class slot_available", SizeClassHeader::SLOT_AVAILABLE.within(at))
             .u32("class shift", SizeClassHeader::SHIFT_AND_EXTENT_COUNT.within(at))
-            .u64("class extent", SizeClassHeader::EXTENTS.within(at))
             .u32("class quota", SizeClassHeader::QUOTA.within(at))
+            .u32("class fresh", SizeClassHeader::FRESH.within(at))
     }
 
     fn extent(mut self, at: usize, slots: u32, slot_size: u32) -> Self {
         self = self
             .u32("extent class", ExtentHeader::CLASS.within(at))
             .u32("extent slot_count", ExtentHeader::SLOT_COUNT.within(at))
+            .u32("extent base_index", ExtentHeader::BASE_INDEX.within(at))
             .u32("extent meta_offset", ExtentHeader::META_OFFSET.within(at))
             .u32("extent data_offset", ExtentHeader::DATA_OFFSET.within(at));
         let metas = at + size_of::<ExtentHeader>();
@@ -292,7 +305,9 @@ mod tests {
         let config = ShmSessionConfig { ring_capacity: 2, slot_size: 24, slot_count: 2 };
         assert_eq!(Fields::session(&config).size(), SegmentOffsets::calculate(&config).unwrap().end);
         let classes = [6, 7, 8, 9, 10].map(|log| SizeClass { slot_size: 1 << log, slot_count: 4 });
-        let config = HubConfig { max_peers: 3, ring_capacity: 1, classes };
-        assert_eq!(Fields::hub(&config).size(), HubOffsets::calculate(&config).unwrap().end);
+        for max_extents in [1, 3] {
+            let config = HubConfig { max_peers: 3, ring_capacity: 1, classes, max_extents };
+            assert_eq!(Fields::hub(&config).size(), HubOffsets::calculate(&config).unwrap().reach);
+        }
     }
 }

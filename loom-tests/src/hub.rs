@@ -23,8 +23,12 @@ const fn class(slot_size: u32) -> SizeClass {
 
 /// The shape of every model's hub: one entry for the host, two for plugins, rings of one message, and classes of four
 /// slots. The models use the largest class, as nothing else fits their messages.
-pub const HUB: HubConfig =
-    HubConfig { max_peers: 3, ring_capacity: 1, classes: [class(64), class(128), class(256), class(512), class(1024)] };
+pub const HUB: HubConfig = HubConfig {
+    max_peers: 3,
+    ring_capacity: 1,
+    classes: [class(64), class(128), class(256), class(512), class(1024)],
+    max_extents: 1,
+};
 
 /// Fits the largest class only.
 pub const LARGE: usize = 600;

@@ -5,7 +5,7 @@ use core::fmt;
 
 use super::HOST;
 use crate::endpoint::{Endpoint, Event, Half, PeerId, Polled, SleepKind};
-use crate::layout::{At, MAX_PEERS};
+use crate::layout::{At, MAX_PEERS, Span};
 use crate::ledger::{FaultMark, HasLedger, LedgerEntry, LedgerIn, LedgerRef};
 use crate::region::InRegion;
 
@@ -155,6 +155,14 @@ impl<E: Endpoint + HasLinkMarks> Endpoint for HostEnd<E> {
     #[inline(always)]
     fn note(&self, event: Event) {
         self.host.note(event);
+    }
+
+    fn back(&self, span: Span) -> bool {
+        self.host.back(span)
+    }
+
+    fn extend(&self, span: Span) -> bool {
+        self.host.extend(span)
     }
 
     #[inline]

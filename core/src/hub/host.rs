@@ -12,12 +12,13 @@ use super::status::HubSlotStatus;
 use super::{HubError, check_room};
 use crate::endpoint::{Endpoint, PeerId};
 use crate::layout::{
-    ANNOUNCEMENTS, At, DescRingHeader, HUB_MAGIC, HUB_OWN_CLASSES_VERSION, HUB_PROTOCOL_VERSION, HUB_SIZE_CLASSES,
-    HubConfig, HubHeader, HubLayoutError, HubOffsets, NUM_SIZE_CLASSES, PEER_FLAG_RESERVED, PEER_TYPE_PLUGIN,
-    PeerEntry, PeerState, RING_HEADER_SIZE, SizeClassHeader, Span,
+    ANNOUNCEMENTS, At, DescRingHeader, HUB_GROWABLE_VERSION, HUB_MAGIC, HUB_OWN_CLASSES_VERSION, HUB_PROTOCOL_VERSION,
+    HUB_SIZE_CLASSES, HubConfig, HubHeader, HubLayoutError, HubOffsets, NUM_SIZE_CLASSES, PEER_FLAG_RESERVED,
+    PEER_TYPE_PLUGIN, PeerEntry, PeerState, RING_HEADER_SIZE, SizeClassHeader, Span,
 };
 use crate::link::{Message, RecvError};
 use crate::region::{Region, Word};
+use crate::slots::SlotPool;
 use crate::wake::{Step, Waiter};
 
 /// A message out of a plugin's ring, or why there will be none any more.
@@ -72,7 +73,7 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
         check_room(&endpoint, &config)?;
         let pool = HubAllocator::new(Places::new(&config, HOST));
         endpoint.ledger().fault.clear();
-        write(endpoint.region(), &config, &pool)?;
+        write(&endpoint, &config, &pool)?;
         let any = Waiter::start(&endpoint, Places::any_data());
         // Release pairs with the Acquire in `HubPeer::peek`: whoever sees the magic sees the rest.
         endpoint.region().u64(HubHeader::MAGIC).store(u64::from_ne_bytes(HUB_MAGIC), Ordering::Release);
@@ -182,12 +183,31 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
     }
 
     /// Sets the quota of every class so that a plugin leaves at least one slot for each of `others` other members (of a
-    /// class that has fewer slots than that, all but one).
+    /// class that has fewer slots than that, all but one). What counts is the slots that there are now: in a hub that has
+    /// grown, call it again.
     pub fn share_among(&self, others: u16) {
         for class in self.pool.places.classes() {
-            let quota = class.count().saturating_sub(u32::from(others)).max(1);
+            let there = self.pool.there(&self.endpoint, &class).unwrap_or(class.count());
+            let quota = there.saturating_sub(u32::from(others)).max(1);
             self.endpoint.region().u32(class.word(SizeClassHeader::QUOTA)).store(quota, Ordering::Relaxed);
         }
+    }
+
+    /// Lets the hub grow to no more than this many bytes, headers, rings and all extents together; at first that is as
+    /// much as all extents that it may have need. If it is larger already it stays as it is.
+    ///
+    /// Every member holds itself to it, and reads it anew each time that it would let a size class grow.
+    ///
+    /// # Errors
+    /// [`HubError::NotGrowable`].
+    pub fn set_max_size(&self, bytes: u64) -> Result<(), HubError> {
+        if !self.pool.grows() {
+            return Err(HubError::NotGrowable);
+        }
+        self.endpoint.region().u64(HubHeader::MAX_SIZE).store(bytes, Ordering::Relaxed);
+        // Who waits for a slot may let the hub grow now.
+        self.pool.wake_waiters(&self.endpoint);
+        Ok(())
     }
 
     /// The hub's slots.
@@ -219,7 +239,7 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
     /// What the slots say now.
     #[must_use]
     pub fn slot_status(&self) -> HubSlotStatus {
-        self.pool.slot_status(self.endpoint.region())
+        self.pool.slot_status(&self.endpoint)
     }
 }
 
@@ -258,14 +278,12 @@ fn ask<E: Endpoint + HasLinkMarks>(link: &mut HubLink<HostEnd<E>>) -> Option<Fro
 }
 
 /// Writes a whole fresh hub but for its magic.
-fn write<R: Region>(region: &R, config: &HubConfig, pool: &HubAllocator) -> Result<(), HubError> {
-    let offsets = HubOffsets::calculate(config)?;
+fn write<E: Endpoint>(endpoint: &E, config: &HubConfig, pool: &HubAllocator) -> Result<(), HubError> {
+    let (offsets, region) = (HubOffsets::calculate(config)?, endpoint.region());
     // Of the rings only the headers, so that the pages of a large fresh mapping stay untouched.
     region.clear(Span { offset: 0, len: offsets.rings });
-    let own_classes = config.classes != HUB_SIZE_CLASSES;
-    let version = if own_classes { HUB_OWN_CLASSES_VERSION } else { HUB_PROTOCOL_VERSION };
     for (field, value) in [
-        (HubHeader::VERSION, version),
+        (HubHeader::VERSION, version_of(config)),
         (HubHeader::MAX_AND_ACTIVE_PEERS, zerocopy::transmute!([config.max_peers, 0])),
         (HubHeader::EXTENT_COUNT, CLASSES),
         (HubHeader::RING_CAPACITY, config.ring_capacity),
@@ -290,7 +308,17 @@ fn write<R: Region>(region: &R, config: &HubConfig, pool: &HubAllocator) -> Resu
         }
     }
     pool.init(region);
+    pool.init_growth(endpoint, offsets.reach);
     Ok(())
+}
+
+/// The lowest version that can say what this hub is.
+fn version_of(config: &HubConfig) -> u32 {
+    match (config.max_extents, config.classes) {
+        (1, HUB_SIZE_CLASSES) => HUB_PROTOCOL_VERSION,
+        (1, _) => HUB_OWN_CLASSES_VERSION,
+        _ => HUB_GROWABLE_VERSION,
+    }
 }
 
 impl<E: Endpoint> Drop for HubHost<E> {

@@ -25,7 +25,7 @@
 //! static PLUGIN: Ledger<20> = Ledger::new();
 //!
 //! let classes = [64, 128, 256, 512, 1024].map(|slot_size| SizeClass { slot_size, slot_count: 4 });
-//! let config = HubConfig { max_peers: 2, ring_capacity: 8, classes };
+//! let config = HubConfig { max_peers: 2, ring_capacity: 8, classes, max_extents: 1 };
 //! let region = MEMORY.take().expect("taken once");
 //! let mut host = HubHost::create(Polled::new(region, &HOST), config)?;
 //! let mut links = [host.reserve(Together)?];
@@ -45,10 +45,22 @@
 //! leaves [`host_state`](crate::layout::HubHeader::host_state) at zero) may a plugin attach as 0. There it shares its
 //! owner's number with the host, as all of version 1.0 do, and nobody reaps.
 //!
+//! # Growth
+//!
+//! A hub whose [`max_extents`](HubConfig::max_extents) is more than 1 grows while it is in use: when a size class has no
+//! slot left, whoever needs one adds an *extent*, as many slots again as the class had at first, and every other member
+//! makes sure that the new bytes are there ([`Endpoint::back`]) when it first meets a reference into it. Nobody stops for
+//! that, nobody waits for it, and nothing moves. [`HubHost::set_max_size`] bounds it.
+//!
+//! Such a hub has a major version of its own, so peers that know nothing of growth refuse it. Its ledgers have an entry for
+//! every slot that there may ever be ([`HubConfig::slots`]), and its region has room for them all
+//! ([`HubOffsets::reach`]): addresses at least, while there need be no memory behind them.
+//!
 //! All members share one pool: each can read the payloads of all others. Who does not trust a plugin gives it a session
 //! of its own.
 
 mod end;
+mod growth;
 mod host;
 mod link;
 mod peer;
@@ -135,6 +147,9 @@ pub enum HubError {
         /// The class asked for.
         class: u32,
     },
+    /// The hub was created with one extent for each class.
+    #[error("the hub does not grow; create it with more than one extent per class")]
+    NotGrowable,
     /// The shared words contradict the protocol.
     #[error("a member broke the protocol: {0}")]
     PeerFault(#[from] PeerFault),
@@ -142,7 +157,7 @@ pub enum HubError {
 
 /// Whether region and ledger are large enough for a hub of this shape.
 fn check_room<E: Endpoint>(endpoint: &E, config: &HubConfig) -> Result<(), HubError> {
-    let (required, available) = (HubOffsets::calculate(config)?.end, endpoint.region().size());
+    let (required, available) = (HubOffsets::calculate(config)?.reach, endpoint.region().size());
     if required > available {
         return Err(HubLayoutError::HubTooSmall { required, available }.into());
     }

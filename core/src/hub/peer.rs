@@ -8,9 +8,9 @@ use super::pool::HubAllocator;
 use super::{HubError, check_room};
 use crate::endpoint::{Endpoint, PeerId};
 use crate::layout::{
-    At, DescRingHeader, HUB_MAGIC, HUB_OWN_CLASSES_VERSION, HUB_PROTOCOL_VERSION, HUB_SIZE_CLASSES, HubConfig,
-    HubHeader, HubLayoutError, HubOffsets, NUM_SIZE_CLASSES, PEER_FLAG_ACTIVE, PEER_FLAG_DEAD, PEER_FLAG_RESERVED,
-    PeerEntry, PeerState, SizeClass, SizeClassHeader,
+    At, DescRingHeader, HUB_GROWABLE_VERSION, HUB_MAGIC, HUB_OWN_CLASSES_VERSION, HUB_PROTOCOL_VERSION,
+    HUB_SIZE_CLASSES, HubConfig, HubHeader, HubLayoutError, HubOffsets, NUM_SIZE_CLASSES, PEER_FLAG_ACTIVE,
+    PEER_FLAG_DEAD, PEER_FLAG_RESERVED, PeerEntry, PeerState, SizeClass, SizeClassHeader,
 };
 use crate::region::{Region, Word};
 
@@ -22,8 +22,8 @@ impl HubPeer {
     /// Reads the shape of a hub that a host created, for those who must provide a ledger before they attach.
     ///
     /// # Errors
-    /// No hub, another version, a shape that the layout cannot carry, a region that is too small for it, or places that
-    /// contradict each other.
+    /// No hub, another version, a shape that the layout cannot carry, a region that is too small for it as it was when it was
+    /// fresh, or places that contradict each other.
     pub fn peek<R: Region>(region: &R) -> Result<HubConfig, HubLayoutError> {
         let (required, available) = (size_of::<HubHeader>(), region.size());
         if available < required {
@@ -34,11 +34,11 @@ impl HubPeer {
             return Err(HubLayoutError::InvalidMagic { seen });
         }
         let found = region.u32(HubHeader::VERSION).load(Ordering::Relaxed);
-        let own_classes = found >> 16 == HUB_OWN_CLASSES_VERSION >> 16;
-        if !own_classes && found >> 16 != HUB_PROTOCOL_VERSION >> 16 {
+        let known = [HUB_PROTOCOL_VERSION, HUB_OWN_CLASSES_VERSION, HUB_GROWABLE_VERSION];
+        let Some(version) = known.into_iter().find(|known| known >> 16 == found >> 16) else {
             return Err(HubLayoutError::IncompatibleVersion { found });
-        }
-        let config = shape(region, own_classes)?;
+        };
+        let config = shape(region, version)?;
         let required = HubOffsets::calculate(&config)?.end;
         if required > available {
             return Err(HubLayoutError::HubTooSmall { required, available });
@@ -55,6 +55,7 @@ impl HubPeer {
     pub fn attach<E: Endpoint>(endpoint: E, id: PeerId) -> Result<HubLink<E>, HubError> {
         let config = Self::peek(endpoint.region())?;
         check_room(&endpoint, &config)?;
+        endpoint.ledger().lanes.forget_extents();
         let pool = HubAllocator::new(Places::new(&config, id));
         take_place(endpoint.region(), &pool.places, id)?;
         let with_others = pool.places.ring_to_host(id).word(DescRingHeader::WAITS_WITH_OTHERS);
@@ -64,13 +65,13 @@ impl HubPeer {
     }
 }
 
-/// The shape that the header says, and in a hub with classes of its own their headers.
-fn shape<R: Region>(region: &R, own_classes: bool) -> Result<HubConfig, HubLayoutError> {
+/// The shape that the header says, and but in version 1 those of the classes.
+fn shape<R: Region>(region: &R, version: u32) -> Result<HubConfig, HubLayoutError> {
     let [max_peers, _]: [u16; 2] =
         zerocopy::transmute!(region.u32(HubHeader::MAX_AND_ACTIVE_PEERS).load(Ordering::Relaxed));
     let ring_capacity = region.u32(HubHeader::RING_CAPACITY).load(Ordering::Relaxed);
-    let mut config = HubConfig { max_peers, ring_capacity, classes: HUB_SIZE_CLASSES };
-    if !own_classes {
+    let mut config = HubConfig { max_peers, ring_capacity, classes: HUB_SIZE_CLASSES, max_extents: 1 };
+    if version == HUB_PROTOCOL_VERSION {
         return Ok(config);
     }
     // With the default classes, to know that the number of peers and the capacity can be.
@@ -84,10 +85,23 @@ fn shape<R: Region>(region: &R, own_classes: bool) -> Result<HubConfig, HubLayou
     for (number, class) in config.classes.iter_mut().enumerate() {
         let header = headers + number * size_of::<SizeClassHeader>();
         let read = |field: At<u32>| region.u32(field.within(header)).load(Ordering::Relaxed);
-        *class =
-            SizeClass { slot_size: read(SizeClassHeader::SLOT_SIZE), slot_count: read(SizeClassHeader::TOTAL_SLOTS) };
+        let slot_count = match version {
+            HUB_GROWABLE_VERSION => slots_per_extent(read(SizeClassHeader::SHIFT_AND_EXTENT_COUNT)),
+            _ => read(SizeClassHeader::TOTAL_SLOTS),
+        };
+        *class = SizeClass { slot_size: read(SizeClassHeader::SLOT_SIZE), slot_count };
+    }
+    if version == HUB_GROWABLE_VERSION {
+        let seen = region.u32(HubHeader::MAX_EXTENTS).load(Ordering::Relaxed);
+        config.max_extents = u8::try_from(seen).map_err(|_| HubLayoutError::MaxExtents { seen })?;
     }
     Ok(config)
+}
+
+/// What does not change when a class grows; 0 if that cannot be.
+fn slots_per_extent(shift_and_extents: u32) -> u32 {
+    let [shift, ..]: [u8; 4] = zerocopy::transmute!(shift_and_extents);
+    1_u32.checked_shl(shift.into()).unwrap_or(0)
 }
 
 /// Whether the places that repeat the shape agree with it.
@@ -107,8 +121,10 @@ fn check_copies<R: Region>(region: &R, config: &HubConfig) -> Result<(), HubLayo
     }
     for class in places.classes() {
         same("slot size of a class", u64::from(class.slot_size()), u32_at(class.word(SizeClassHeader::SLOT_SIZE)))?;
-        same("slots of a class", u64::from(class.count()), u32_at(class.word(SizeClassHeader::TOTAL_SLOTS)))?;
-        same("extent of a class", class.extent() as u64, u64_at(class.word(SizeClassHeader::EXTENTS)))?;
+        if config.max_extents == 1 {
+            same("slots of a class", u64::from(class.count()), u32_at(class.word(SizeClassHeader::TOTAL_SLOTS)))?;
+        }
+        same("extent of a class", class.extent(0).offset as u64, u64_at(class.word(SizeClassHeader::EXTENTS)))?;
     }
     Ok(())
 }

@@ -18,7 +18,8 @@ pub const HOST: PeerId = PeerId(0);
 pub(crate) struct Places {
     /// Binary logarithms of the classes' slot sizes, a byte each.
     sizes: u64,
-    /// Binary logarithms of the classes' slot counts, a byte each.
+    /// Binary logarithms of the slot counts of the classes' extents, a byte each; in the byte above them, how many extents
+    /// a class may have.
     counts: u64,
     ring_capacity: u32,
     max_peers: u16,
@@ -31,9 +32,13 @@ pub(crate) struct Class {
     pub(crate) number: u32,
     /// Its [`SizeClassHeader`].
     header: usize,
-    /// Its extent.
+    /// Its first extent.
     extent: usize,
-    /// Slots of all smaller classes: where its entries in the ledger begin.
+    /// How far its further extents are apart, in bytes; 0 if there will be none.
+    stride: usize,
+    /// Slots that it may ever have.
+    slots: u32,
+    /// Slots that all smaller classes may ever have: where its entries in the ledger begin.
     entries: u32,
     size_log: u32,
     count_log: u32,
@@ -52,6 +57,12 @@ const fn byte(word: u64, number: u32) -> u32 {
     (word >> ((8 * number) & 63)) as u32 & 31
 }
 
+/// Bytes of an extent, by the binary logarithms of its slots' size and of their number.
+#[inline(always)]
+const fn extent_size(size_log: u32, count_log: u32) -> usize {
+    size_of::<ExtentHeader>() + ((size_of::<HubSlotMeta>() + (1 << size_log)) << count_log)
+}
+
 impl Places {
     /// Of a shape that was checked.
     pub(crate) fn new(config: &HubConfig, own: PeerId) -> Self {
@@ -60,7 +71,7 @@ impl Places {
         };
         Self {
             sizes: pack(|class| class.slot_size.trailing_zeros()),
-            counts: pack(|class| class.slot_count.trailing_zeros()),
+            counts: pack(|class| class.slot_count.trailing_zeros()) | u64::from(config.max_extents) << (8 * CLASSES),
             ring_capacity: config.ring_capacity,
             max_peers: config.max_peers,
             own: own.0,
@@ -76,6 +87,12 @@ impl Places {
         self.max_peers
     }
 
+    /// Extents that a class may have.
+    #[inline(always)]
+    pub(crate) const fn max_extents(&self) -> u32 {
+        byte(self.counts, CLASSES)
+    }
+
     /// The shape.
     pub(crate) fn config(&self) -> HubConfig {
         let mut number = 0;
@@ -85,7 +102,8 @@ impl Places {
             number += 1;
             class
         });
-        HubConfig { max_peers: self.max_peers, ring_capacity: self.ring_capacity, classes }
+        let [max_extents, ..] = self.max_extents().to_le_bytes();
+        HubConfig { max_peers: self.max_peers, ring_capacity: self.ring_capacity, classes, max_extents }
     }
 
     /// Size of the largest class's slots in bytes.
@@ -113,23 +131,44 @@ impl Places {
     #[inline(always)]
     pub(crate) const fn class(&self, number: u32) -> Class {
         let headers = self.class_headers();
-        let mut extent = headers + NUM_SIZE_CLASSES * size_of::<SizeClassHeader>();
+        let extents = self.max_extents();
         let mut entries = 0;
         let mut smaller = 0;
         while smaller < number {
-            let (size, count) = (1 << byte(self.sizes, smaller), byte(self.counts, smaller));
-            extent += size_of::<ExtentHeader>() + ((size_of::<HubSlotMeta>() + size) << count);
-            entries += 1 << count;
+            entries += extents << byte(self.counts, smaller);
             smaller += 1;
         }
         Class {
             number,
             header: headers + number as usize * size_of::<SizeClassHeader>(),
-            extent,
+            extent: self.first_extents() + self.extents_below(number),
+            stride: if extents > 1 { self.extents_below(CLASSES) } else { 0 },
+            slots: extents << byte(self.counts, number),
             entries,
             size_log: byte(self.sizes, number),
             count_log: byte(self.counts, number),
         }
+    }
+
+    #[inline(always)]
+    const fn first_extents(&self) -> usize {
+        self.class_headers() + NUM_SIZE_CLASSES * size_of::<SizeClassHeader>()
+    }
+
+    /// Bytes of one extent of each class below this one.
+    #[inline(always)]
+    const fn extents_below(&self, number: u32) -> usize {
+        let (mut bytes, mut smaller) = (0, 0);
+        while smaller < number {
+            bytes += extent_size(byte(self.sizes, smaller), byte(self.counts, smaller));
+            smaller += 1;
+        }
+        bytes
+    }
+
+    /// One past the last byte of the first extents.
+    pub(crate) const fn end(&self) -> usize {
+        self.first_extents() + self.extents_below(CLASSES)
     }
 
     /// Every class, the smallest first.
@@ -250,20 +289,35 @@ impl Class {
         field.within(self.header)
     }
 
-    /// A field of its extent's header.
-    pub(crate) const fn extent_word<T>(&self, field: At<T>) -> At<T> {
-        field.within(self.extent)
+    /// Where one of its extents is, or will be if it ever is.
+    #[inline(always)]
+    pub(crate) const fn extent(&self, number: u32) -> Span {
+        let offset = self.extent + number as usize * self.stride;
+        Span { offset, len: extent_size(self.size_log, self.count_log) }
     }
 
-    /// Its extent.
-    pub(crate) const fn extent(&self) -> usize {
-        self.extent
+    /// The part of an extent before its slots: header and metadata.
+    pub(crate) const fn extent_head(&self, number: u32) -> Span {
+        let Span { offset, len } = self.extent(number);
+        Span { offset, len: len - ((1 << self.size_log) << self.count_log) }
     }
 
-    /// Slots.
+    /// Which of its extents a slot is in.
+    #[inline(always)]
+    pub(crate) const fn extent_of(&self, slot: u32) -> u32 {
+        slot >> self.count_log
+    }
+
+    /// Slots of one extent: of the first, which is always there.
     #[inline(always)]
     pub(crate) const fn count(&self) -> u32 {
         1 << self.count_log
+    }
+
+    /// Slots that it may ever have.
+    #[inline(always)]
+    pub(crate) const fn slots(&self) -> u32 {
+        self.slots
     }
 
     /// Bytes per slot.
@@ -277,17 +331,25 @@ impl Class {
         self.count_log
     }
 
+    /// The extent of a slot, and its number there.
+    #[inline(always)]
+    const fn place_of(&self, slot: u32) -> (usize, usize) {
+        (self.extent(self.extent_of(slot)).offset, (slot & (self.count() - 1)) as usize)
+    }
+
     /// A field of the metadata of a slot that exists.
     #[inline(always)]
     pub(crate) const fn meta<T>(&self, slot: u32, field: At<T>) -> At<T> {
-        field.within(self.extent + size_of::<ExtentHeader>() + slot as usize * size_of::<HubSlotMeta>())
+        let (extent, slot) = self.place_of(slot);
+        field.within(extent + size_of::<ExtentHeader>() + slot * size_of::<HubSlotMeta>())
     }
 
     /// The bytes of a slot that exists.
     #[inline(always)]
     pub(crate) const fn bytes(&self, slot: u32) -> Span {
-        let first = self.extent + size_of::<ExtentHeader>() + (size_of::<HubSlotMeta>() << self.count_log);
-        Span { offset: first + ((slot as usize) << self.size_log), len: 1 << self.size_log }
+        let (extent, slot) = self.place_of(slot);
+        let first = extent + size_of::<ExtentHeader>() + (size_of::<HubSlotMeta>() << self.count_log);
+        Span { offset: first + (slot << self.size_log), len: 1 << self.size_log }
     }
 
     /// The number of a slot's entry in the ledger.
@@ -313,8 +375,10 @@ mod tests {
             max_peers: 3,
             ring_capacity: 4,
             classes: [6, 8, 10, 12, 31].map(|log| SizeClass { slot_size: 1 << log, slot_count: 1 << (log / 2) }),
+            max_extents: 1,
         };
-        for config in [HubConfig::default(), own] {
+        let growable = HubConfig { max_extents: 16, ..own };
+        for config in [HubConfig::default(), own, growable] {
             let (offsets, places) = (HubOffsets::calculate(&config).unwrap(), Places::new(&config, PeerId(2)));
             assert_eq!((places.config(), places.own()), (config, PeerId(2)));
             assert_eq!(places.ring_to_host(PeerId(0)).header, offsets.rings);
@@ -323,15 +387,33 @@ mod tests {
             assert_eq!(places.largest(), config.classes[4].slot_size as usize);
             let mut entries = 0;
             for (class, expected) in places.classes().zip(config.classes) {
-                assert_eq!(class.extent, offsets.extents[class.number as usize]);
+                assert_eq!(class.extent(0).offset, offsets.extents[class.number as usize]);
                 assert_eq!((class.slot_size(), class.count()), (expected.slot_size, expected.slot_count));
                 assert_eq!(class.entry(0), entries);
-                entries += class.count();
+                entries += class.slots();
             }
             let last = places.class(4);
-            let end = last.bytes(last.count() - 1);
-            assert_eq!((end.offset + end.len, entries), (offsets.end, config.slots()));
+            let end = |slot| last.bytes(slot).offset + last.bytes(slot).len;
+            assert_eq!((end(last.count() - 1), places.end()), (offsets.end, offsets.end));
+            assert_eq!((end(last.slots() - 1), entries), (offsets.reach, config.slots()));
         }
+    }
+
+    #[test]
+    fn further_extents_stand_behind_each_other_as_the_first_ones_do() {
+        let config = HubConfig { max_extents: 3, ..HubConfig::default() };
+        let places = Places::new(&config, HOST);
+        let mut at = places.end();
+        for extent in 1..3 {
+            for class in places.classes() {
+                assert_eq!(class.extent(extent).offset, at);
+                let (first, head) = (extent * class.count(), class.extent_head(extent));
+                assert_eq!(class.meta(first, HubSlotMeta::META).offset(), at + 64);
+                assert_eq!(class.bytes(first).offset, at + head.len);
+                at += class.extent(extent).len;
+            }
+        }
+        assert_eq!(at, HubOffsets::calculate(&config).unwrap().reach);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
 use super::HOST;
+use super::growth::GROWTHS;
 use super::places::{Class, Places};
 use crate::endpoint::{Endpoint, PeerId};
 use crate::fault::PeerFault;
@@ -41,7 +42,7 @@ pub struct HubAllocator {
 }
 
 /// One member's announcement, while it lasts.
-struct Announced<'a, R: Region> {
+pub(super) struct Announced<'a, R: Region> {
     region: &'a R,
     word: At<u32>,
     /// How many slots it has named.
@@ -52,7 +53,7 @@ struct Announced<'a, R: Region> {
 
 impl<R: Region> Announced<'_, R> {
     #[inline(always)]
-    fn say(&self, reference: u32) {
+    pub(super) fn say(&self, reference: u32) {
         self.said.set(self.said.get().wrapping_add(1));
         // Relaxed would do for the step that follows, a compare-exchange that releases. Release, because another slot's
         // announcement may be what it replaces.
@@ -69,41 +70,57 @@ impl<R: Region> Drop for Announced<'_, R> {
 }
 
 /// A class's free list, for those who announce nothing.
-impl Links for Class {
+pub(super) struct Listed<'a, E> {
+    pool: &'a HubAllocator,
+    endpoint: &'a E,
+    class: &'a Class,
+}
+
+impl<E: Endpoint> Links for Listed<'_, E> {
     #[inline(always)]
     fn count(&self) -> u32 {
-        Self::count(self)
+        self.class.slots()
     }
 
     #[inline(always)]
     fn link(&self, slot: u32) -> At<u32> {
-        self.meta(slot, HubSlotMeta::NEXT_FREE)
+        self.class.meta(slot, HubSlotMeta::NEXT_FREE)
     }
 
     #[inline(always)]
     fn will_take<R: Region>(&self, _: &R, _: u32) {}
+
+    #[inline(always)]
+    fn reach(&self, slot: u32) -> Result<(), PeerFault> {
+        self.pool.reach(self.endpoint, self.class, slot)
+    }
 }
 
 /// The same, for who announces what it is about to take.
-struct Announcing<'a, 'b, R: Region> {
-    class: &'b Class,
-    announced: &'b Announced<'a, R>,
+struct Announcing<'a, 'b, E: Endpoint> {
+    listed: Listed<'a, E>,
+    announced: &'a Announced<'b, E::Region>,
 }
 
-impl<R: Region> Links for Announcing<'_, '_, R> {
+impl<E: Endpoint> Links for Announcing<'_, '_, E> {
     #[inline(always)]
     fn count(&self) -> u32 {
-        self.class.count()
+        self.listed.count()
     }
 
     #[inline(always)]
     fn link(&self, slot: u32) -> At<u32> {
-        self.class.link(slot)
+        self.listed.link(slot)
     }
 
     #[inline(always)]
     fn will_take<Q: Region>(&self, _: &Q, slot: u32) {
-        self.announced.say(self.class.reference(slot));
+        self.announced.say(self.listed.class.reference(slot));
+    }
+
+    #[inline(always)]
+    fn reach(&self, slot: u32) -> Result<(), PeerFault> {
+        self.listed.reach(slot)
     }
 }
 
@@ -147,33 +164,14 @@ impl Class {
         self.load(region, slot).state != SlotState::Free as u32 && self.owner(region, slot) == u32::from(owner.0)
     }
 
-    /// How many slots this member must free.
-    #[cold]
-    pub(super) fn owned_by<R: Region>(&self, region: &R, owner: PeerId) -> u32 {
-        (0..self.count()).filter(|slot| self.is_owned_by(region, *slot, owner)).fold(0, |count, _| count + 1)
-    }
-
     /// Writes header, extent header and free list of a class in which every slot is free.
     fn init<R: Region>(&self, region: &R) {
         let write = |field: At<u32>, value| region.u32(field).store(value, Ordering::Relaxed);
         write(self.word(SizeClassHeader::SLOT_SIZE), self.slot_size());
-        write(self.word(SizeClassHeader::TOTAL_SLOTS), self.count());
-        let [shift, ..] = self.shift().to_le_bytes();
-        let shift_and_extents: u32 = zerocopy::transmute!([shift, 1, 0, 0]);
-        write(self.word(SizeClassHeader::SHIFT_AND_EXTENT_COUNT), shift_and_extents);
+        self.write_totals(region, 0);
         // Slot 0 with tag 1: what version 1.0 has when it is done.
         region.u64(self.word(SizeClassHeader::FREE_HEAD)).store(1 << 32, Ordering::Relaxed);
-        region.u64(self.word(SizeClassHeader::EXTENTS)).store(self.extent() as u64, Ordering::Relaxed);
-        let [number, ..] = self.number.to_le_bytes();
-        let class: u32 = zerocopy::transmute!([number, 0, 0, 0]);
-        write(self.extent_word(ExtentHeader::CLASS), class);
-        write(self.extent_word(ExtentHeader::SLOT_COUNT), self.count());
-        #[allow(clippy::cast_possible_truncation)] // 64
-        write(self.extent_word(ExtentHeader::META_OFFSET), size_of::<ExtentHeader>() as u32);
-        // Wraps for classes that version 1.0 could not describe; nobody of ours reads it.
-        #[allow(clippy::cast_possible_truncation)]
-        let data = (self.bytes(0).offset - self.extent()) as u32;
-        write(self.extent_word(ExtentHeader::DATA_OFFSET), data);
+        self.write_extent(region, 0);
         let fresh = SlotMeta::new(0, SlotState::Free).to_word();
         for slot in 0..self.count() {
             region.u64(self.meta(slot, HubSlotMeta::META)).store(fresh, Ordering::Relaxed);
@@ -214,7 +212,7 @@ impl HubAllocator {
                 offset: class.word(SizeClassHeader::SLOT_SIZE).offset(),
                 len: size_of::<SizeClassHeader>(),
             });
-            region.clear(Span { offset: class.extent(), len: size_of::<ExtentHeader>() });
+            region.clear(Span { len: size_of::<ExtentHeader>(), ..class.extent(0) });
             class.init(region);
         }
     }
@@ -224,7 +222,7 @@ impl HubAllocator {
         u32::from(self.places.own().0)
     }
 
-    /// The class and the slot that a reference names, if they exist.
+    /// The class and the slot that a reference names, if they can exist: one that this member has, or has had, does.
     #[inline(always)]
     pub(super) fn find(&self, reference: u32) -> Result<(Class, u32), PeerFault> {
         let (number, slot) = decode_slot_ref(reference);
@@ -232,10 +230,31 @@ impl HubAllocator {
             return Err(PeerFault::SizeClass { reference, class: number });
         }
         let class = self.places.class(number);
-        if slot >= class.count() {
-            return Err(PeerFault::SlotIndex { slot: reference, count: class.count() });
+        if slot >= class.slots() {
+            return Err(PeerFault::SlotIndex { slot: reference, count: class.slots() });
         }
         Ok((class, slot))
+    }
+
+    /// As [`find`](Self::find), for a reference that somebody else has written: the slot is there and can be touched.
+    #[inline(always)]
+    pub(super) fn find_there<E: Endpoint>(&self, endpoint: &E, reference: u32) -> Result<(Class, u32), PeerFault> {
+        let (class, slot) = self.find(reference)?;
+        self.reach(endpoint, &class, slot)?;
+        Ok((class, slot))
+    }
+
+    /// A class's free list, for those who announce nothing.
+    #[inline(always)]
+    pub(super) const fn listed<'a, E>(&'a self, endpoint: &'a E, class: &'a Class) -> Listed<'a, E> {
+        Listed { pool: self, endpoint, class }
+    }
+
+    /// How many slots of a class a member must free.
+    #[cold]
+    pub(super) fn owned_in<E: Endpoint>(&self, endpoint: &E, class: &Class, owner: PeerId) -> Result<u32, PeerFault> {
+        let owned = |slot: &u32| class.is_owned_by(endpoint.region(), *slot, owner);
+        Ok((0..self.there(endpoint, class)?).filter(owned).fold(0, |count, _| count + 1))
     }
 
     #[inline(always)]
@@ -279,7 +298,12 @@ impl HubAllocator {
         announced: &Announced<'_, E::Region>,
     ) -> Result<Option<(Slot, Span)>, PeerFault> {
         let region = endpoint.region();
-        let Some(slot) = class.list().pop(region, &Announcing { class, announced })? else { return Ok(None) };
+        let links = Announcing { listed: self.listed(endpoint, class), announced };
+        let slot = match class.list().pop(region, &links)? {
+            None if self.grows() => self.take_fresh(endpoint, class, announced)?,
+            popped => popped,
+        };
+        let Some(slot) = slot else { return Ok(None) };
         let reference = class.reference(slot);
         let free = class.load(region, slot);
         if free.state != SlotState::Free as u32 {
@@ -310,16 +334,16 @@ impl HubAllocator {
 
     /// Whether this member has fewer slots of the class than it may.
     #[inline(always)]
-    fn may_take<E: Endpoint>(&self, endpoint: &E, class: &Class) -> bool {
+    fn may_take<E: Endpoint>(&self, endpoint: &E, class: &Class) -> Result<bool, PeerFault> {
         let quota = self.quota(endpoint, class);
-        let Some(taken) = endpoint.ledger().lanes.taken(class.number).filter(|_| quota != 0) else { return true };
+        let Some(taken) = endpoint.ledger().lanes.taken(class.number).filter(|_| quota != 0) else { return Ok(true) };
         if taken.load(Ordering::Relaxed) < quota {
-            return true;
+            return Ok(true);
         }
         // What was sent and has been taken over since is not its own any more.
-        let owned = class.owned_by(endpoint.region(), self.places.own());
+        let owned = self.owned_in(endpoint, class, self.places.own())?;
         taken.store(owned, Ordering::Relaxed);
-        owned < quota
+        Ok(owned < quota)
     }
 
     #[inline(always)]
@@ -356,7 +380,27 @@ impl HubAllocator {
         release();
         freed?;
         class.set_owner(region, slot, NO_OWNER);
-        class.list().push(region, class, slot)
+        class.list().push(region, &self.listed(endpoint, class), slot)
+    }
+
+    /// Lets a class that had no slot grow, and takes one of the new ones.
+    #[cold]
+    fn grow_and_take<E: Endpoint>(
+        &self,
+        endpoint: &E,
+        class: &Class,
+        len: usize,
+    ) -> Result<Option<(Slot, Span)>, PeerFault> {
+        // Others may take them all. They cannot do that more often than a hub can grow.
+        for _ in 0..GROWTHS {
+            if !self.grow(endpoint, class)? {
+                break;
+            }
+            if let Some(taken) = self.take(endpoint, class, len)? {
+                return Ok(Some(taken));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -369,11 +413,15 @@ impl SlotPool for HubAllocator {
     #[inline]
     fn allocate<E: Endpoint>(&self, endpoint: &E, len: usize) -> Result<Option<(Slot, Span)>, PeerFault> {
         for class in self.places.classes_for(len) {
-            if !self.may_take(endpoint, &class) {
+            if !self.may_take(endpoint, &class)? {
                 continue;
             }
-            if let Some(taken) = self.take(endpoint, &class, len)? {
-                return Ok(Some(taken));
+            let taken = match self.take(endpoint, &class, len)? {
+                None if self.grows() => self.grow_and_take(endpoint, &class, len)?,
+                taken => taken,
+            };
+            if taken.is_some() {
+                return Ok(taken);
             }
         }
         Ok(None)
@@ -392,7 +440,7 @@ impl SlotPool for HubAllocator {
     #[inline]
     fn accept<E: Endpoint>(&self, endpoint: &E, descriptor: &MsgDescHot) -> Result<(), PeerFault> {
         let reference = descriptor.payload_slot;
-        let (class, slot) = self.find(reference)?;
+        let (class, slot) = self.find_there(endpoint, reference)?;
         let (offset, len) = (descriptor.payload_offset, descriptor.payload_len);
         if offset.checked_add(len).is_none_or(|end| end > class.slot_size()) {
             return Err(PeerFault::PayloadRange { slot: reference, offset, len, slot_size: class.slot_size() });

@@ -26,6 +26,9 @@
 //! - Nobody else can have it. So if it is not in the list and was not announced either time, it is lost, and stays so
 //!   until the reaper pushes it.
 //!
+//! In a hub that [grows](super::growth), being fresh at T is being in the list: who takes a fresh slot announces it before
+//! it does so, too.
+//!
 //! An announcement of somebody else, however, may be in vain: that member was about to pop the slot when the dead one did,
 //! and goes on to the next one as soon as it finds out.
 //!
@@ -41,8 +44,8 @@
 //! whoever announced in vain wakes it for that. As long as there is a doubt, somebody alive has announced the slot, so
 //! there are never more doubts than announcements.
 //!
-//! While the list is cut off, who looks for a slot of that class finds none, takes a larger one or waits, and is woken
-//! when it is over. Only a plugin that was killed within an allocation or a free causes that.
+//! While the list is cut off, who looks for a slot of that class finds none, takes a larger one (or a fresh one, or lets
+//! the class grow) or waits, and is woken when it is over. Only a plugin that was killed within an allocation or a free causes that.
 
 use core::sync::atomic::Ordering;
 
@@ -146,6 +149,10 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
         region.u32(self.pool.places.entry(id, PeerEntry::STATE)).store(PeerState::Unknown as u32, Ordering::Release);
         self.used &= !(1 << id.0);
         self.count_peers(-1);
+        if self.pool.grows() {
+            // It may have been killed before it had said that the hub has grown.
+            self.pool.write_totals(region);
+        }
         self.pool.wake_waiters(&self.endpoint);
         let in_doubt = u32::try_from(self.doubts.count).unwrap_or(u32::MAX);
         Ok(Reaped { unreceived, owned, announced, in_doubt })
@@ -171,8 +178,8 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
         for number in 0..ring.capacity as usize {
             let line = At::<Line>::new(ring.header + RING_HEADER_SIZE).nth(number);
             let descriptor = MsgDescHot::from_line(region.load_line(line));
-            let named =
-                (descriptor.payload_slot != INLINE_PAYLOAD_SLOT).then(|| self.pool.find(descriptor.payload_slot));
+            let reference = descriptor.payload_slot;
+            let named = (reference != INLINE_PAYLOAD_SLOT).then(|| self.pool.find_there(&self.endpoint, reference));
             let Some(Ok((class, slot))) = named else { continue };
             let seen = class.load(region, slot);
             let owner = class.owner(region, slot);
@@ -189,7 +196,7 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
         let region = self.endpoint.region();
         let mut freed = 0;
         for class in self.pool.places.classes() {
-            for slot in 0..class.count() {
+            for slot in 0..self.pool.there(&self.endpoint, &class)? {
                 if class.is_owned_by(region, slot, id) {
                     let seen = class.load(region, slot);
                     self.force_free(&class, slot, seen)?;
@@ -257,12 +264,12 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
     /// Puts a slot that a dead plugin announced back into its list if it is lost.
     fn recover(&self, reference: u32, dead: Option<PeerId>) -> Result<Verdict, PeerFault> {
         // One that does not exist was not announced by core.
-        let Ok((class, slot)) = self.pool.find(reference) else { return Ok(Verdict::Found) };
+        let Ok((class, slot)) = self.pool.find_there(&self.endpoint, reference) else { return Ok(Verdict::Found) };
         let verdict = self.judge(&class, slot, dead)?;
         if matches!(verdict, Verdict::Lost) {
             let region = self.endpoint.region();
             class.set_owner(region, slot, NO_OWNER);
-            class.list().push(region, &class, slot)?;
+            class.list().push(region, &self.pool.listed(&self.endpoint, &class), slot)?;
         }
         Ok(verdict)
     }
@@ -275,12 +282,16 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
             return Ok(Verdict::Found);
         }
         let announced_before = self.is_announced(class.reference(slot), dead);
-        let chain = class.list().take_all(region, class)?;
-        let listed = is_in(region, class, chain, slot);
+        if self.pool.is_fresh(region, class, slot) {
+            return Ok(Verdict::Found);
+        }
+        let links = self.pool.listed(&self.endpoint, class);
+        let chain = class.list().take_all(region, &links)?;
+        let listed = is_in(region, &links, chain, slot);
         let announced = self.is_announced(class.reference(slot), dead) || announced_before;
         let after = class.load(region, slot);
         if let Some(first) = chain {
-            class.list().adopt(region, class, first.slot)?;
+            class.list().adopt(region, &links, first.slot)?;
             // Who looked for a slot meanwhile found none.
             self.pool.wake_waiters(&self.endpoint);
         }

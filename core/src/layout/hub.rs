@@ -17,13 +17,17 @@ pub const HUB_PROTOCOL_VERSION: u32 = 1 << 16;
 /// default classes and never read them, so they must refuse such a hub, and do.
 pub const HUB_OWN_CLASSES_VERSION: u32 = 2 << 16;
 
+/// Version of the bytes of a hub that may grow. What knows only the versions before takes the first extent of a class for
+/// all of it, and would see a slot of another one as rubbish; so it must refuse such a hub, and does.
+pub const HUB_GROWABLE_VERSION: u32 = 3 << 16;
+
 /// Entries of the peer table at most. Entry 0 is the host's, so this is one more than there can be plugins.
 pub const MAX_PEERS: u16 = 32;
 
 /// Size classes of every hub.
 pub const NUM_SIZE_CLASSES: usize = 5;
 
-/// Extents that a size class has room to name.
+/// Extents that a size class has room to name, and may have.
 pub const MAX_EXTENTS_PER_CLASS: usize = 16;
 
 /// Descriptors per ring of a hub unless the caller says otherwise.
@@ -52,7 +56,7 @@ pub const PEER_FLAG_RESERVED: u32 = 8;
 pub struct HubHeader {
     /// [`HUB_MAGIC`].
     pub magic: [u8; 8],
-    /// [`HUB_PROTOCOL_VERSION`] or [`HUB_OWN_CLASSES_VERSION`].
+    /// [`HUB_PROTOCOL_VERSION`], [`HUB_OWN_CLASSES_VERSION`] or [`HUB_GROWABLE_VERSION`].
     pub version: u32,
     /// Zero.
     pub flags: u32,
@@ -64,9 +68,9 @@ pub struct HubHeader {
     pub peer_id_counter: u16,
     /// Zero.
     pub pad: u16,
-    /// Bytes of the whole hub.
+    /// Bytes up to the end of the last extent. (For who looks in from outside: `grown` is what members go by.)
     pub current_size: u64,
-    /// Extents of all size classes.
+    /// Extents of all size classes. (Likewise.)
     pub extent_count: u32,
     /// Descriptors per ring.
     pub ring_capacity: u32,
@@ -91,7 +95,17 @@ pub struct HubHeader {
     /// the host's sender to plugin N; 0 = nobody waits (version 1.0 peers never do). Ours.
     pub slot_waiters: u64,
     /// Zero.
-    pub reserved: [u8; 160],
+    pub reserved: [u8; 128],
+    /// A byte for each size class, the smallest class in the lowest: how many extents it has beyond its first. A hub grows
+    /// by one compare-exchange of this word. Zero in a hub that does not grow, as are the two below. Ours.
+    pub grown: u64,
+    /// Bytes of everything up to the first extents' end and of all further extents that the hub may have: who would make it
+    /// larger does not. Ours.
+    pub max_size: u64,
+    /// Extents that each size class may have. Ours.
+    pub max_extents: u32,
+    /// Zero.
+    pub pad_growth: [u8; 12],
 }
 
 const_assert!(size_of::<HubHeader>() == 256);
@@ -116,6 +130,10 @@ const_assert!(core::mem::offset_of!(HubHeader, host_sleeper) == 80);
 const_assert!(core::mem::offset_of!(HubHeader, in_doubt) == 84);
 const_assert!(core::mem::offset_of!(HubHeader, slot_waiters) == 88);
 const_assert!(core::mem::offset_of!(HubHeader, reserved) == 96);
+const_assert!(core::mem::offset_of!(HubHeader, grown) == 224);
+const_assert!(core::mem::offset_of!(HubHeader, max_size) == 232);
+const_assert!(core::mem::offset_of!(HubHeader, max_extents) == 240);
+const_assert!(core::mem::offset_of!(HubHeader, pad_growth) == 244);
 
 impl HubHeader {
     /// The word behind `magic`; written last by the creator.
@@ -150,6 +168,12 @@ impl HubHeader {
     pub const IN_DOUBT: At<u32> = at!(Self, in_doubt);
     /// The shared word behind `slot_waiters`.
     pub const SLOT_WAITERS: At<u64> = at!(Self, slot_waiters);
+    /// The shared word behind `grown`.
+    pub const GROWN: At<u64> = at!(Self, grown);
+    /// The shared word behind `max_size`.
+    pub const MAX_SIZE: At<u64> = at!(Self, max_size);
+    /// The word behind `max_extents`, read once at attach.
+    pub const MAX_EXTENTS: At<u32> = at!(Self, max_extents);
 }
 
 /// Announcements that the threads of one peer share: as many allocate or free at a time.
@@ -226,13 +250,14 @@ impl PeerEntry {
 
 /// One size class: what its slots are like, and which are free.
 ///
-/// `quota` is this project's; version 1.0 leaves its bytes zero.
+/// `quota` and `fresh` are this project's; version 1.0 leaves their bytes zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct SizeClassHeader {
     /// Size of a slot in bytes.
     pub slot_size: u32,
-    /// Slots of all its extents.
+    /// Slots of all its extents. (In a hub that grows, for who looks in from outside: members go by
+    /// [`grown`](HubHeader::grown).)
     pub total_slots: u32,
     /// Free list head: low half the first free slot, high half a tag that grows at every pop and push.
     pub free_head: u64,
@@ -240,16 +265,21 @@ pub struct SizeClassHeader {
     pub slot_available: u32,
     /// Bits of a global index that say which slot of its extent is meant.
     pub shift: u8,
-    /// Extents.
+    /// Extents. (As with `total_slots`.)
     pub extent_count: u8,
     /// Zero.
     pub pad: u16,
-    /// Where each extent is, in bytes from the start of the hub; 0 = none.
+    /// Where each extent is, in bytes from the start of the hub; 0 = none. Nobody of ours reads more than the first: where
+    /// the others are follows from the shape.
     pub extents: [u64; MAX_EXTENTS_PER_CLASS],
     /// Slots of this class that one plugin may have at a time, 0 = any number. Ours.
     pub quota: u32,
+    /// In a hub that grows, the global index of the first slot that nobody has ever taken. It starts behind the first
+    /// extent, whose slots are in the free list from the beginning; a slot of a further one gets there when it is freed for
+    /// the first time. Ours.
+    pub fresh: u32,
     /// Zero.
-    pub reserved: [u8; 36],
+    pub reserved: [u8; 32],
 }
 
 const_assert!(size_of::<SizeClassHeader>() == 192);
@@ -263,12 +293,13 @@ const_assert!(core::mem::offset_of!(SizeClassHeader, extent_count) == 21);
 const_assert!(core::mem::offset_of!(SizeClassHeader, pad) == 22);
 const_assert!(core::mem::offset_of!(SizeClassHeader, extents) == 24);
 const_assert!(core::mem::offset_of!(SizeClassHeader, quota) == 152);
-const_assert!(core::mem::offset_of!(SizeClassHeader, reserved) == 156);
+const_assert!(core::mem::offset_of!(SizeClassHeader, fresh) == 156);
+const_assert!(core::mem::offset_of!(SizeClassHeader, reserved) == 160);
 
 impl SizeClassHeader {
     /// The word behind `slot_size`, read once at attach.
     pub const SLOT_SIZE: At<u32> = at!(Self, slot_size);
-    /// The word behind `total_slots`, read once at attach.
+    /// The word behind `total_slots`, read once at attach (not in a hub that grows).
     pub const TOTAL_SLOTS: At<u32> = at!(Self, total_slots);
     /// The shared word behind `free_head`.
     pub const FREE_HEAD: At<u64> = at!(Self, free_head);
@@ -280,6 +311,8 @@ impl SizeClassHeader {
     pub const EXTENTS: At<u64> = at!(Self, extents);
     /// The shared word behind `quota`.
     pub const QUOTA: At<u32> = at!(Self, quota);
+    /// The shared word behind `fresh`.
+    pub const FRESH: At<u32> = at!(Self, fresh);
 }
 
 /// Header of a run of slots: their metadata follows, then their bytes.
@@ -323,6 +356,8 @@ impl ExtentHeader {
     pub const CLASS: At<u32> = at!(Self, class);
     /// The word behind `slot_count`.
     pub const SLOT_COUNT: At<u32> = at!(Self, slot_count);
+    /// The word behind `base_index`.
+    pub const BASE_INDEX: At<u32> = at!(Self, base_index);
     /// The word behind `meta_offset`.
     pub const META_OFFSET: At<u32> = at!(Self, meta_offset);
     /// The word behind `data_offset`.

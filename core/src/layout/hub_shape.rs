@@ -6,8 +6,8 @@ use thiserror::Error;
 use super::at::Span;
 use super::descriptor::MsgDescHot;
 use super::hub::{
-    DEFAULT_HUB_RING_CAPACITY, ExtentHeader, HubHeader, HubSlotMeta, MAX_PEERS, NUM_SIZE_CLASSES, PeerEntry,
-    SizeClassHeader,
+    DEFAULT_HUB_RING_CAPACITY, ExtentHeader, HubHeader, HubSlotMeta, MAX_EXTENTS_PER_CLASS, MAX_PEERS,
+    NUM_SIZE_CLASSES, PeerEntry, SizeClassHeader,
 };
 use super::ring::RING_HEADER_SIZE;
 
@@ -71,11 +71,19 @@ pub struct HubConfig {
     /// The size classes, each with larger slots than the one before. Others than [`HUB_SIZE_CLASSES`] keep version 1.0
     /// peers out.
     pub classes: [SizeClass; NUM_SIZE_CLASSES],
+    /// Extents that each class may have, from 1 (the hub does not grow) to [`MAX_EXTENTS_PER_CLASS`]; each is as large as
+    /// the class's first. More than 1 keeps out peers that do not know growth, those of version 1.0 among them.
+    pub max_extents: u8,
 }
 
 impl Default for HubConfig {
     fn default() -> Self {
-        Self { max_peers: MAX_PEERS, ring_capacity: DEFAULT_HUB_RING_CAPACITY, classes: HUB_SIZE_CLASSES }
+        Self {
+            max_peers: MAX_PEERS,
+            ring_capacity: DEFAULT_HUB_RING_CAPACITY,
+            classes: HUB_SIZE_CLASSES,
+            max_extents: 1,
+        }
     }
 }
 
@@ -90,7 +98,7 @@ pub enum HubLayoutError {
         seen: [u8; 8],
     },
     /// The host speaks another major version.
-    #[error("hub has layout version {}.{}, this peer speaks 1.x and 2.x; use a host of the same major version",
+    #[error("hub has layout version {}.{}, this peer speaks 1.x to 3.x; use a host of the same major version",
         found >> 16, found & 0xffff)]
     IncompatibleVersion {
         /// The version that stands in the header.
@@ -128,6 +136,20 @@ pub enum HubLayoutError {
         /// What was asked for or seen.
         seen: SizeClass,
     },
+    /// The classes cannot have that many extents.
+    #[error("each size class may have {seen} extents; it must be 1 to 16")]
+    MaxExtents {
+        /// The number asked for or seen.
+        seen: u32,
+    },
+    /// A size class could grow to more slots than a slot reference can name.
+    #[error("size class {class} could have {slots} slots; a reference names 2^29, so allow fewer extents")]
+    TooManySlots {
+        /// Which class.
+        class: usize,
+        /// Slots of as many extents as are allowed.
+        slots: u64,
+    },
     /// The shape needs more bytes than this machine can address.
     #[error("the shape needs more bytes than can be addressed; make it smaller")]
     TooLarge,
@@ -147,7 +169,8 @@ impl HubConfig {
     /// Refuses shapes that the layout cannot carry.
     ///
     /// # Errors
-    /// [`HubLayoutError::MaxPeers`], [`HubLayoutError::RingCapacity`] or [`HubLayoutError::SizeClass`].
+    /// [`HubLayoutError::MaxPeers`], [`HubLayoutError::RingCapacity`], [`HubLayoutError::SizeClass`],
+    /// [`HubLayoutError::MaxExtents`] or [`HubLayoutError::TooManySlots`].
     pub fn validate(&self) -> Result<(), HubLayoutError> {
         if self.max_peers == 0 || self.max_peers > MAX_PEERS {
             return Err(HubLayoutError::MaxPeers { seen: self.max_peers });
@@ -155,6 +178,13 @@ impl HubConfig {
         if !self.ring_capacity.is_power_of_two() {
             return Err(HubLayoutError::RingCapacity { seen: self.ring_capacity });
         }
+        if !(1..=MAX_EXTENTS_PER_CLASS).contains(&usize::from(self.max_extents)) {
+            return Err(HubLayoutError::MaxExtents { seen: self.max_extents.into() });
+        }
+        self.validate_classes()
+    }
+
+    fn validate_classes(&self) -> Result<(), HubLayoutError> {
         let mut before = 32;
         for (class, seen) in self.classes.into_iter().enumerate() {
             let SizeClass { slot_size, slot_count } = seen;
@@ -162,15 +192,21 @@ impl HubConfig {
             if !counts || !slot_size.is_power_of_two() || slot_size <= before {
                 return Err(HubLayoutError::SizeClass { class, seen });
             }
+            let slots = u64::from(slot_count) * u64::from(self.max_extents);
+            if slots > 1 << INDEX_BITS {
+                return Err(HubLayoutError::TooManySlots { class, slots });
+            }
             before = slot_size;
         }
         Ok(())
     }
 
-    /// Slots of all classes: how many entries a ledger needs.
+    /// Slots that all classes may ever have together: how many entries a ledger needs, eight bytes each. That is 1324 for
+    /// the default classes, and 21 184 (170 KB) where each of them may have 16 extents.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        self.classes.iter().map(|class| class.slot_count).fold(0, u32::saturating_add)
+        let first = self.classes.iter().map(|class| class.slot_count).fold(0, u32::saturating_add);
+        first.saturating_mul(self.max_extents.into())
     }
 }
 
@@ -197,7 +233,12 @@ impl SizeClass {
 ///
 /// ```text
 /// hub header | peer entries | rings of peer 0: to host, to peer | … | size class headers | extent of each class
+///   and in a hub that grows                                                              | second extent of each | …
 /// ```
+///
+/// Every extent that there may ever be has its place from the beginning, so that where a slot is follows from its number
+/// alone, and nothing that a peer writes later has to be believed. Where no extent is yet, nothing need be: a file has a
+/// hole there, or ends before.
 ///
 /// It can only be made by [`HubOffsets::calculate`], so whoever has one has a shape that was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,10 +252,13 @@ pub struct HubOffsets {
     pub ring_size: usize,
     /// First [`SizeClassHeader`].
     pub size_classes: usize,
-    /// The extent of each class.
+    /// The first extent of each class.
     pub extents: [usize; NUM_SIZE_CLASSES],
-    /// One past the last byte.
+    /// One past the last byte of the first extents: as large as a fresh hub is.
     pub end: usize,
+    /// One past the last byte of the last extent that there may be: as much as members reserve. The same as `end` in a hub
+    /// that does not grow.
+    pub reach: usize,
 }
 
 impl HubOffsets {
@@ -242,23 +286,26 @@ impl HubOffsets {
         let ring_size = ring_size(config.ring_capacity)?;
         let size_classes = Self::size_classes_of(config.max_peers, config.ring_capacity)?;
         let mut end = size_classes.checked_add(size_of::<SizeClassHeader>() * NUM_SIZE_CLASSES)?;
+        let first = end;
         let mut extents = [0; NUM_SIZE_CLASSES];
         for (extent, class) in extents.iter_mut().zip(config.classes) {
             *extent = end;
             end = end.checked_add(class.extent_size()?)?;
         }
-        let fits = isize::try_from(end).is_ok();
-        fits.then_some(Self { peer_table: Self::PEER_TABLE, rings, ring_size, size_classes, extents, end })
+        let further = (end - first).checked_mul(usize::from(config.max_extents).checked_sub(1)?)?;
+        let reach = end.checked_add(further)?;
+        let fits = isize::try_from(reach).is_ok();
+        fits.then_some(Self { peer_table: Self::PEER_TABLE, rings, ring_size, size_classes, extents, end, reach })
     }
 
-    /// The whole hub.
+    /// The whole of a fresh hub.
     #[must_use]
     pub const fn whole(&self) -> Span {
         Span { offset: 0, len: self.end }
     }
 }
 
-/// Bytes that a hub of this shape takes.
+/// Bytes that a fresh hub of this shape takes; [`HubOffsets::reach`] says how far it may grow.
 ///
 /// # Errors
 /// As [`HubOffsets::calculate`].
@@ -318,5 +365,15 @@ mod tests {
             config.classes[class] = seen;
             assert_eq!(refused(config), HubLayoutError::SizeClass { class, seen });
         }
+        for seen in [0, 17, u8::MAX] {
+            let config = HubConfig { max_extents: seen, ..base };
+            assert_eq!(refused(config), HubLayoutError::MaxExtents { seen: seen.into() });
+        }
+        let mut config = HubConfig { max_extents: 3, ..base };
+        config.classes[0].slot_count = 1 << 28;
+        assert_eq!(refused(config), HubLayoutError::TooManySlots { class: 0, slots: 3 << 28 });
+        let config = HubConfig { max_extents: 16, ..base };
+        assert_eq!(HubOffsets::calculate(&config).unwrap().reach, 115_380_416 + 15 * 114_316_288);
+        assert_eq!(config.slots(), 16 * 1324);
     }
 }

@@ -22,13 +22,27 @@
 //! | [`HubHeader`] 76, 80 | `host_sequence`, `host_sleeper` | nothing was signalled; may sleep at any time |
 //! | [`HubHeader`] 84 | `in_doubt` | the host needs not be told of slots announced in vain |
 //! | [`HubHeader`] 88 | `slot_waiters` | nobody waits for a slot |
+//! | [`HubHeader`] 224, 232, 240 | `grown`, `max_size`, `max_extents` | the hub does not grow |
 //! | [`PeerEntry`] 48 | `state` | nobody of ours is attached there |
 //! | [`PeerEntry`] 52, 56, 60 | `announced` | is not in the middle of taking or freeing a slot |
 //! | [`SizeClassHeader`] 152 | `quota` | a plugin may have any number of slots |
+//! | [`SizeClassHeader`] 156 | `fresh` | the hub does not grow |
 //! | [`DataSegmentHeader`] 28, 32 | `slots_sleeper_a`, `slots_sleeper_b` | may sleep at any time: always signal |
 //!
 //! And one value in a word that version 1.0 uses: a slot's state may be 3, [`SlotState::Lent`], in flight while its sender
 //! reads on. That is written only while the receiver's `peer_…_state` says that it is one of ours.
+//!
+//! # Versions of a hub
+//!
+//! | version | its classes | their extents |
+//! |---|---|---|
+//! | 1.0, [`HUB_PROTOCOL_VERSION`] | [`HUB_SIZE_CLASSES`] | one each |
+//! | 2.0, [`HUB_OWN_CLASSES_VERSION`] | what the class headers say | one each |
+//! | 3.0, [`HUB_GROWABLE_VERSION`] | what the class headers say | 1 to `max_extents` each, as `grown` says |
+//!
+//! A host writes the lowest version that can say what it wants, so that as many peers as possible understand it; a peer
+//! that does not know the major version refuses the hub. The first extents of a hub are where version 1 has them in all
+//! three.
 //!
 //! Layouts are native-endian; a segment of the other endianness is refused by its magic. Reading generation and
 //! state of a slot as one 64-bit word beside a version 1.0 peer that writes them as two 32-bit words assumes that
@@ -46,9 +60,10 @@ mod slots;
 pub use at::{At, Line, Span};
 pub use descriptor::{FrameFlags, INLINE_PAYLOAD_SIZE, INLINE_PAYLOAD_SLOT, MsgDescHot, NO_DEADLINE};
 pub use hub::{
-    ANNOUNCEMENTS, DEFAULT_HUB_RING_CAPACITY, ExtentHeader, HUB_MAGIC, HUB_OWN_CLASSES_VERSION, HUB_PROTOCOL_VERSION,
-    HubHeader, HubSlotMeta, MAX_EXTENTS_PER_CLASS, MAX_PEERS, NO_OWNER, NUM_SIZE_CLASSES, PEER_FLAG_ACTIVE,
-    PEER_FLAG_DEAD, PEER_FLAG_DYING, PEER_FLAG_RESERVED, PEER_TYPE_PLUGIN, PeerEntry, SizeClassHeader,
+    ANNOUNCEMENTS, DEFAULT_HUB_RING_CAPACITY, ExtentHeader, HUB_GROWABLE_VERSION, HUB_MAGIC, HUB_OWN_CLASSES_VERSION,
+    HUB_PROTOCOL_VERSION, HubHeader, HubSlotMeta, MAX_EXTENTS_PER_CLASS, MAX_PEERS, NO_OWNER, NUM_SIZE_CLASSES,
+    PEER_FLAG_ACTIVE, PEER_FLAG_DEAD, PEER_FLAG_DYING, PEER_FLAG_RESERVED, PEER_TYPE_PLUGIN, PeerEntry,
+    SizeClassHeader,
 };
 pub use hub_shape::{
     HUB_SIZE_CLASSES, HubConfig, HubLayoutError, HubOffsets, SizeClass, calculate_hub_size, decode_global_index,

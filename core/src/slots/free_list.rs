@@ -23,11 +23,11 @@ use crate::region::{Region, Word};
 
 /// How often a compare-exchange on a shared word is tried. Each failure means that somebody else succeeded, so a list
 /// in use settles after a few; a peer that rewrites the word in a loop is a fault.
-const TRIES: u32 = 1 << 16;
+pub(crate) const TRIES: u32 = 1 << 16;
 
 /// Where the links of a pool's slots are.
 pub(crate) trait Links {
-    /// Slots that exist.
+    /// Slots that exist, or may exist one day.
     fn count(&self) -> u32;
     /// The link of a slot that exists.
     fn link(&self, slot: u32) -> At<u32>;
@@ -35,13 +35,25 @@ pub(crate) trait Links {
     /// session's slab asks for its cache lines, a hub announces it to whoever cleans up after a death.
     fn will_take<R: Region>(&self, region: &R, slot: u32);
 
+    /// Makes sure that a slot below [`count`](Self::count) exists and can be touched. Where all do from the beginning,
+    /// nothing.
+    ///
+    /// # Errors
+    /// It does not, or cannot.
+    #[inline(always)]
+    fn reach(&self, slot: u32) -> Result<(), PeerFault> {
+        let _ = slot;
+        Ok(())
+    }
+
     /// Where a link of the list leads: a slot, or nowhere.
     ///
     /// # Errors
-    /// [`PeerFault::FreeLink`]: `from` leads to a slot that does not exist.
+    /// [`PeerFault::FreeLink`]: `from` leads to a slot that cannot exist; what [`reach`](Self::reach) refuses.
     #[inline(always)]
     fn check(&self, from: u32, next: u32) -> Result<Option<u32>, PeerFault> {
         if next < self.count() {
+            self.reach(next)?;
             return Ok(Some(next));
         }
         if next == FREE_LIST_END { Ok(None) } else { Err(self.leads_nowhere(from, next)) }
@@ -199,12 +211,17 @@ impl FreeList {
 
     /// Slots met on a walk along the list, at most as many as there are.
     pub(crate) fn len<R: Region>(self, region: &R, links: &impl Links) -> u32 {
-        let mut slot = self.read(region.u64(self.head).load(Ordering::Acquire)).first;
+        let mut next = self.read(region.u64(self.head).load(Ordering::Acquire)).first;
         let mut met = 0;
-        while slot < links.count() && met < links.count() {
+        while let (true, Ok(Some(slot))) = (met < links.count(), links.check(FREE_LIST_END, next)) {
             met += 1;
-            slot = region.u32(links.link(slot)).load(Ordering::Relaxed);
+            next = region.u32(links.link(slot)).load(Ordering::Relaxed);
         }
         met
+    }
+
+    /// Whether there was nothing in it a moment ago.
+    pub(crate) fn is_empty<R: Region>(self, region: &R) -> bool {
+        self.read(region.u64(self.head).load(Ordering::Acquire)).first == FREE_LIST_END
     }
 }

@@ -6,7 +6,7 @@ use rapace_shm_core::endpoint::{Endpoint, Polled};
 use rapace_shm_core::hub::{
     HOST, HasLinkMarks, HostEnd, HostLedgerIn, HubAllocator, HubHost, HubLink, HubPeer, LinkMarks, Waits,
 };
-use rapace_shm_core::layout::{HubConfig, SizeClass, calculate_hub_size};
+use rapace_shm_core::layout::{HubConfig, HubOffsets, SizeClass};
 use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerRef};
 use rapace_shm_core::link::{Loan, Payload, Receiver, Sender};
 
@@ -23,6 +23,7 @@ pub const SMALL_HUB: HubConfig = HubConfig {
         SizeClass { slot_size: 512, slot_count: 4 },
         SizeClass { slot_size: 1024, slot_count: 4 },
     ],
+    max_extents: 1,
 };
 
 #[derive(Clone)]
@@ -56,7 +57,7 @@ pub type HubLoan<E> = Loan<E, HubAllocator>;
 pub type HubPayload<E> = Payload<E, HubAllocator>;
 
 pub fn hub_region(config: &HubConfig) -> HeapRegion {
-    region(calculate_hub_size(config).unwrap())
+    region(HubOffsets::calculate(config).unwrap().reach)
 }
 
 pub fn host_of(region: &HeapRegion, config: HubConfig) -> HeapHost {
@@ -79,5 +80,5 @@ pub fn in_use(host: &HubHost<impl Endpoint + HasLinkMarks>) -> u32 {
 
 /// Slots that the host must free.
 pub fn hosts_own(host: &HeapHost) -> u32 {
-    host.allocator().owned_by(rapace_shm_core::region::InRegion::region(host.endpoint()), HOST)
+    host.allocator().owned_by(host.endpoint(), HOST)
 }
