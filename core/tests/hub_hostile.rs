@@ -27,22 +27,32 @@ use rapace_shm_core::link::{Message, RecvError, SendError};
 use rapace_shm_core::region::{ByteRegion, Region};
 use rapace_shm_core::wake::Step;
 
-const CONFIG: HubConfig = HubConfig { max_peers: 3, ring_capacity: 2, ..SMALL_HUB };
+/// Every other hub is one that grows.
+fn config(seed: u64) -> HubConfig {
+    HubConfig { max_peers: 3, ring_capacity: 2, max_extents: if seed.is_multiple_of(2) { 2 } else { 1 }, ..SMALL_HUB }
+}
+
 const CALLS: usize = 100;
 const LARGEST: usize = 1024;
 
 /// The halves of every word of the headers, the entries, the descriptors and the metadata.
-fn targets() -> Vec<usize> {
-    let offsets = HubOffsets::calculate(&CONFIG).unwrap();
+fn targets(config: &HubConfig) -> Vec<usize> {
+    let offsets = HubOffsets::calculate(config).unwrap();
     let mut targets: Vec<usize> = (0..offsets.rings).step_by(4).collect();
-    for ring in 0..2 * usize::from(CONFIG.max_peers) {
+    for ring in 0..2 * usize::from(config.max_peers) {
         let (start, len) = (offsets.rings + ring * offsets.ring_size, RING_HEADER_SIZE + 64 * 2);
         targets.extend((start..start + len).step_by(4));
     }
     for (number, extent) in offsets.extents.into_iter().enumerate() {
         let header = offsets.size_classes + number * size_of::<SizeClassHeader>();
         targets.extend((header..header + 32).step_by(4));
-        targets.extend((extent..extent + 64 + 4 * size_of::<HubSlotMeta>()).step_by(4));
+        targets.push(SizeClassHeader::FRESH.within(header).offset());
+        // Those of growth more often than one in hundreds.
+        targets.extend([HubHeader::GROWN.offset() + number & !3; 8]);
+        for further in 0..usize::from(config.max_extents) {
+            let extent = extent + further * (offsets.end - offsets.extents[0]);
+            targets.extend((extent..extent + 64 + 4 * size_of::<HubSlotMeta>()).step_by(4));
+        }
     }
     targets
 }
@@ -148,6 +158,7 @@ fn check_disjoint(ranges: impl Iterator<Item = Range<*const u8>>) {
 }
 
 struct Hub {
+    config: HubConfig,
     region: HeapRegion,
     vandal: Arc<Vandal>,
     host: HubHost<HostVictim>,
@@ -158,12 +169,13 @@ struct Hub {
 impl Hub {
     #[allow(clippy::arc_with_non_send_sync)] // one thread
     fn new(seed: u64) -> (Self, u8) {
-        let region = hub_region(&CONFIG);
-        let vandal = Arc::new(Vandal::new(seed, targets()));
+        let config = config(seed);
+        let region = hub_region(&config);
+        let vandal = Arc::new(Vandal::new(seed, targets(&config)));
         let rate = vandal.rate.replace(0);
         let watched = Watched::new(region.clone(), vandal.clone());
-        let host = HubHost::create(Polled::new(watched, SharedHostLedger::new(20)), CONFIG).unwrap();
-        let mut hub = Self { region, vandal, host, links: Vec::new(), plugins: Vec::new() };
+        let host = HubHost::create(Polled::new(watched, SharedHostLedger::new(config.slots())), config).unwrap();
+        let mut hub = Self { config, region, vandal, host, links: Vec::new(), plugins: Vec::new() };
         hub.join();
         hub.join();
         (hub, rate)
@@ -173,7 +185,8 @@ impl Hub {
     fn join(&mut self) {
         let Ok(link) = self.host.reserve(Waits::Together) else { return };
         let watched = Watched::new(self.region.clone(), self.vandal.clone());
-        if let Ok(plugin) = HubPeer::attach(Polled::new(watched, SharedLedger::new(20)), link.id()) {
+        let ledger = SharedLedger::new(self.config.slots());
+        if let Ok(plugin) = HubPeer::attach(Polled::new(watched, ledger), link.id()) {
             self.plugins.push(Member::new(plugin));
         }
         self.links.push(Member::new(link));
@@ -265,7 +278,7 @@ fn attaching_to_a_hub_of_rubbish() {
         let mut rng = Rng::with_seed(!seed);
         let (mut hub, rate) = Hub::new(seed);
         for _ in 0..rng.usize(..4) {
-            let offsets = HubOffsets::calculate(&CONFIG).unwrap();
+            let offsets = HubOffsets::calculate(&hub.config).unwrap();
             let header = rng.usize(..size_of::<HubHeader>() + 64 * 3) & !3;
             let class = offsets.size_classes + (rng.usize(..size_of::<SizeClassHeader>() * 5) & !3);
             let any = rng.u32(..);

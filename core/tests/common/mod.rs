@@ -1,6 +1,7 @@
 //! A session over heap memory, for tests.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod elastic;
 pub mod expected;
 pub mod hub;
 pub mod killer;

@@ -12,6 +12,11 @@ use super::HeapRegion;
 pub trait Watch {
     /// Whether the access happens. If not, a read gives zeros and a write is lost.
     fn access(&self, region: &HeapRegion) -> bool;
+
+    /// Told of every access that happens: what it touches.
+    fn touches(&self, span: Span) {
+        let _ = span;
+    }
 }
 
 /// Heap memory under watch.
@@ -33,8 +38,16 @@ impl<W> Clone for Watched<W> {
 }
 
 impl<W: Watch> Watched<W> {
-    fn ask(&self) -> Option<&HeapRegion> {
-        self.watch.access(&self.region).then_some(&self.region)
+    fn ask(&self, span: Span) -> Option<&HeapRegion> {
+        let happens = self.watch.access(&self.region);
+        if happens {
+            self.watch.touches(span);
+        }
+        happens.then_some(&self.region)
+    }
+
+    fn ask_word<T>(&self, at: At<T>) -> Option<&HeapRegion> {
+        self.ask(Span { offset: at.offset(), len: size_of::<T>() })
     }
 }
 
@@ -48,17 +61,17 @@ macro_rules! word {
     ($accessor:ident, $value:ty) => {
         impl<W: Watch> Word<$value> for WatchedWord<'_, W, $value> {
             fn load(&self, order: Ordering) -> $value {
-                self.region.ask().map_or(0, |region| region.$accessor(self.at).load(order))
+                self.region.ask_word(self.at).map_or(0, |region| region.$accessor(self.at).load(order))
             }
 
             fn store(&self, value: $value, order: Ordering) {
-                if let Some(region) = self.region.ask() {
+                if let Some(region) = self.region.ask_word(self.at) {
                     region.$accessor(self.at).store(value, order);
                 }
             }
 
             fn fetch_add(&self, value: $value, order: Ordering) -> $value {
-                self.region.ask().map_or(0, |region| region.$accessor(self.at).fetch_add(value, order))
+                self.region.ask_word(self.at).map_or(0, |region| region.$accessor(self.at).fetch_add(value, order))
             }
 
             fn compare_exchange(
@@ -68,7 +81,7 @@ macro_rules! word {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$value, $value> {
-                let region = self.region.ask().ok_or(0 as $value)?;
+                let region = self.region.ask_word(self.at).ok_or(0 as $value)?;
                 region.$accessor(self.at).compare_exchange(current, new, success, failure)
             }
         }
@@ -130,15 +143,15 @@ unsafe impl<W: Watch> Region for Watched<W> {
     fn fence(&self) {}
 
     fn copy_in(&self, to: Span, bytes: &[u8]) -> usize {
-        self.ask().map_or(0, |region| region.copy_in(to, bytes))
+        self.ask(to).map_or(0, |region| region.copy_in(to, bytes))
     }
 
     fn copy_out(&self, from: Span, into: &mut [u8]) -> usize {
-        self.ask().map_or(0, |region| region.copy_out(from, into))
+        self.ask(from).map_or(0, |region| region.copy_out(from, into))
     }
 
     fn clear(&self, span: Span) {
-        if let Some(region) = self.ask() {
+        if let Some(region) = self.ask(span) {
             region.clear(span);
         }
     }
@@ -151,6 +164,7 @@ fn word_offsets(at: At<Line>) -> impl Iterator<Item = At<u64>> {
 // SAFETY: the heap region's bytes.
 unsafe impl<W: Watch> ByteRegion for Watched<W> {
     fn bytes(&self, span: Span) -> Option<std::ptr::NonNull<u8>> {
+        self.watch.touches(span);
         self.region.bytes(span)
     }
 }
