@@ -159,10 +159,11 @@ fn with_no_space_for_more_a_hub_goes_on_with_what_it_has() {
     hub.file.full.store(true, Ordering::Relaxed);
     let mut loans: Vec<_> = std::iter::from_fn(|| hub.loan(0, 17).ok()).collect();
     assert_eq!((loans.len(), hub.extents(), hub.file.len()), (20, [1; 5], offsets().end));
-    assert!(matches!(hub.plugins[1].split().0.poll_loan(17), Ok(Step::Sleep(_))));
+    let Ok(Step::Sleep(ticket)) = hub.plugins[1].split().0.poll_loan(17) else { panic!("there is none") };
     hub.file.full.store(false, Ordering::Relaxed);
     loans.push(hub.loan(0, 17).unwrap());
     assert_eq!(hub.extents(), [2, 1, 1, 1, 1]);
+    assert_ne!(hub.file.region().u32(ticket.word()).load(Ordering::Relaxed), ticket.value());
     assert!(matches!(hub.plugins[1].split().0.poll_loan(17), Ok(Step::Ready(_))), "and was woken for it");
     drop(loans);
     assert_eq!(in_use(&hub.host), 0);
@@ -247,6 +248,26 @@ fn rubbish_about_growth_is_a_fault_and_no_byte_that_is_not_there_is_touched() {
     let mut hub = Hub::new(1);
     hub.file.region().u64(SizeClassHeader::FREE_HEAD.within(class_0)).store(12, Ordering::Relaxed);
     assert_eq!(fault(&mut hub), PeerFault::FreeLink { slot: u32::MAX, next: 12, count: 12 });
+}
+
+#[test]
+fn what_a_ledger_knew_of_another_hub_is_forgotten() {
+    let ledger = SharedLedger::new(GROWABLE.slots());
+    let attach = |hub: &mut Hub| {
+        hub.links.push(hub.host.reserve(Waits::Together).unwrap());
+        HubPeer::attach(Elastic::new(&hub.file, ledger.clone()), PeerId(1)).unwrap()
+    };
+    let mut large = Hub::new(0);
+    let mut plugin = attach(&mut large);
+    drop((0..MOST).map(|_| plugin.split().0.try_loan(17).unwrap()).collect::<Vec<_>>());
+    drop(plugin);
+    let mut small = Hub::new(0);
+    let mut plugin = attach(&mut small);
+    // As if an extent were there.
+    small.file.region().u64(HubHeader::GROWN).store(1, Ordering::Relaxed);
+    let _loans: Vec<_> = (0..4).map(|_| plugin.split().0.try_loan(17).unwrap()).collect();
+    let refused = plugin.split().0.try_loan(17).unwrap_err();
+    assert_eq!(refused, SendError::PeerFault(PeerFault::ExtentMissing { class: 0, extent: 1 }));
 }
 
 #[test]

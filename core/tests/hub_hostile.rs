@@ -48,7 +48,7 @@ fn targets(config: &HubConfig) -> Vec<usize> {
         targets.extend((header..header + 32).step_by(4));
         targets.push(SizeClassHeader::FRESH.within(header).offset());
         // Those of growth more often than one in hundreds.
-        targets.extend([HubHeader::GROWN.offset() + number & !3; 8]);
+        targets.extend([HubHeader::GROWN.offset() + (number & 4); 8]);
         for further in 0..usize::from(config.max_extents) {
             let extent = extent + further * (offsets.end - offsets.extents[0]);
             targets.extend((extent..extent + 64 + 4 * size_of::<HubSlotMeta>()).step_by(4));

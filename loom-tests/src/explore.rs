@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::Once;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use loom::model::Builder;
@@ -51,6 +51,24 @@ pub fn check_long(model: impl Fn() + Send + Sync + 'static) {
     let (executions, start) = (Arc::default(), Instant::now());
     explore_within(builder("RAPACE_SHM_LOOM_LONG_BOUND", BOUND - 1), model, &executions);
     report("holds", executions.load(Ordering::Relaxed), start);
+}
+
+/// Runs a model of a death with [`check_long`] once for every access of whoever dies: it is told the number of the access,
+/// from 1 on, and says whether that one came before the end. Returns how many runs there were.
+pub fn check_at_every_access(model: impl Fn(u32) -> bool + Copy + Send + Sync + 'static) -> u32 {
+    let dies_at = |access| {
+        let died = Arc::new(AtomicBool::new(false));
+        let in_any = died.clone();
+        check_long(move || {
+            in_any.fetch_or(model(access), Ordering::Relaxed);
+        });
+        died.load(Ordering::Relaxed)
+    };
+    let mut access = 1;
+    while dies_at(access) {
+        access += 1;
+    }
+    access
 }
 
 /// Runs a mutant's model, which must fail with a message that contains `expected`.

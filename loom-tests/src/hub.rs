@@ -21,7 +21,7 @@ const fn class(slot_size: u32) -> SizeClass {
     SizeClass { slot_size, slot_count: 4 }
 }
 
-/// The shape of every model's hub: one entry for the host, two for plugins, rings of one message, and classes of four
+/// The shape of most models' hubs: one entry for the host, two for plugins, rings of one message, and classes of four
 /// slots. The models use the largest class, as nothing else fits their messages.
 pub const HUB: HubConfig = HubConfig {
     max_peers: 3,
@@ -30,11 +30,14 @@ pub const HUB: HubConfig = HubConfig {
     max_extents: 1,
 };
 
+/// The same, where each class may have a second extent.
+pub const GROWING_HUB: HubConfig = HubConfig { max_extents: 2, ..HUB };
+
 /// Fits the largest class only.
 pub const LARGE: usize = 600;
 
-/// Which slots of the largest class somebody has, by the schedule alone, whatever the memory says.
-pub type Taken = Rc<[Cell<bool>; 4]>;
+/// Which slots of each class somebody has, by the schedule alone, whatever the memory says.
+pub type Taken = Rc<[[Cell<bool>; 8]; 5]>;
 
 /// A hub with two plugins.
 #[derive(Debug)]
@@ -54,12 +57,21 @@ impl Hub {
     /// If the hub cannot be made.
     #[must_use]
     pub fn new(of_host: Mutation, of_plugins: [Mutation; 2]) -> Self {
-        let region = LoomRegion::new(&Fields::hub(&HUB), Lines::Owned);
+        Self::of(HUB, of_host, of_plugins)
+    }
+
+    /// As [`new`](Self::new), of another shape.
+    ///
+    /// # Panics
+    /// If the hub cannot be made.
+    #[must_use]
+    pub fn of(config: HubConfig, of_host: Mutation, of_plugins: [Mutation; 2]) -> Self {
+        let region = LoomRegion::new(&Fields::hub(&config), Lines::Owned);
         let bell = Rc::new(bell());
         let endpoint = |mutation| {
-            LoomEndpoint::new(Mutant::new(region.clone(), mutation), HUB.slots(), bell.clone(), Barrier::Fence)
+            LoomEndpoint::new(Mutant::new(region.clone(), mutation), config.slots(), bell.clone(), Barrier::Fence)
         };
-        let mut host = HubHost::create(endpoint(of_host), HUB).unwrap();
+        let mut host = HubHost::create(endpoint(of_host), config).unwrap();
         let links: Vec<_> = of_plugins.iter().map(|_| host.reserve(Waits::Together).unwrap()).collect();
         let attach = |(link, mutation): (&HubLink<_>, _)| HubPeer::attach(endpoint(mutation), link.id()).unwrap();
         let plugins = links.iter().zip(of_plugins).map(attach).collect();
@@ -90,7 +102,7 @@ fn bell() -> Bell {
     Bell::of(words)
 }
 
-/// One member's way to the slots of the largest class.
+/// One member's way to the slots.
 #[derive(Debug)]
 pub struct Member<E: Endpoint> {
     pool: HubAllocator,
@@ -106,16 +118,35 @@ impl<E: Endpoint> Member<E> {
         Self { pool: *link.split().0.pool(), endpoint, taken: taken.clone() }
     }
 
-    /// Takes a slot if there is one, and writes all over it.
+    /// Takes a slot of the largest class if there is one, and writes all over it.
     ///
     /// # Panics
     /// If somebody has it already.
     pub fn allocate(&self) -> Option<Slot> {
-        let (slot, span) = self.pool.allocate(&self.endpoint, LARGE).unwrap()?;
-        let (_, index) = decode_slot_ref(slot.reference);
-        assert!(!self.taken[index as usize].replace(true), "slot {index} is given out twice");
+        self.allocate_for(LARGE)
+    }
+
+    /// As [`allocate`](Self::allocate), of the smallest class that fits.
+    ///
+    /// # Panics
+    /// If somebody has it already.
+    pub fn allocate_for(&self, len: usize) -> Option<Slot> {
+        let (slot, span) = self.pool.allocate(&self.endpoint, len).unwrap()?;
+        let (class, index) = decode_slot_ref(slot.reference);
+        assert!(!self.is_taken(slot).replace(true), "slot {index} of class {class} is given out twice");
         self.endpoint.region().copy_in(span, &1_u64.to_ne_bytes());
         Some(slot)
+    }
+
+    fn is_taken(&self, slot: Slot) -> &Cell<bool> {
+        let (class, index) = decode_slot_ref(slot.reference);
+        &self.taken[class as usize][index as usize]
+    }
+
+    /// This member's environment.
+    #[must_use]
+    pub const fn endpoint(&self) -> &E {
+        &self.endpoint
     }
 
     /// Gives it back.
@@ -123,8 +154,7 @@ impl<E: Endpoint> Member<E> {
     /// # Panics
     /// If it cannot be given back.
     pub fn free(&self, slot: Slot) {
-        let (_, index) = decode_slot_ref(slot.reference);
-        self.taken[index as usize].set(false);
+        self.is_taken(slot).set(false);
         // SAFETY: the slot came from `allocate` of this member, and has no guard.
         let rights = unsafe { SlotRights::without_guards() };
         self.pool.free(&self.endpoint, slot, SlotState::Allocated, rights).unwrap();

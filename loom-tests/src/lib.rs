@@ -14,6 +14,8 @@
 //! | `tests/close.rs` | either end closes while the other one waits |
 //! | `tests/frozen.rs` | both sides let go of bytes that the sender reads on; one sends them again; a reset meanwhile |
 //! | `tests/hub.rs` | two members of a hub allocate and free while a third is reaped, killed at any access; who waits for a slot, or for any plugin |
+//! | `tests/growth.rs` | members of a hub let a class grow at once, within a bound; one of them is killed at any access of it; one waits for room |
+//! | `tests/takeover.rs` | a plugin killed at any access of receiving; the host reaps while what it took over is let go of |
 //! | `tests/guard.rs` | guards of one endpoint in several threads; a reset meanwhile |
 //!
 //! Every model is recorded with mutants that it kills: core with one thing wrong, by a [`Mutation`]. Those are tests
@@ -39,9 +41,9 @@ mod session;
 mod word;
 
 pub use endpoint::{Barrier, Bell, LoomEndpoint};
-pub use explore::{check, check_long, killed};
+pub use explore::{check, check_at_every_access, check_long, killed};
 pub use fields::Fields;
-pub use hub::{HUB, Hub, LARGE, Member, Taken};
+pub use hub::{GROWING_HUB, HUB, Hub, LARGE, Member, Taken};
 pub use mutant::{Life, Mutant, MutantWord, Mutation};
 pub use place::Lines;
 pub use region::LoomRegion;

@@ -157,6 +157,28 @@ fn for_a_slot(mutations: [Mutation; 2]) {
     hub.assert_nothing_lost(2);
 }
 
+/// Both plugins wait for a slot, and the host gives one back: whoever is second gets it from the first.
+fn for_one_slot_each(of_host: Mutation, mutations: [Mutation; 2]) {
+    let mut hub = Hub::new(of_host, mutations);
+    let mut held: Vec<_> = std::iter::from_fn(|| hub.links[0].split().0.try_loan(LARGE).ok()).collect();
+    assert_eq!(held.len(), 4);
+    let waiting: Vec<_> = std::mem::take(&mut hub.plugins)
+        .into_iter()
+        .map(|mut plugin| {
+            thread::spawn(move || {
+                let endpoint = plugin.endpoint().clone();
+                drop(wait(&endpoint, || plugin.split().0.poll_loan(LARGE)).unwrap());
+                plugin
+            })
+        })
+        .collect();
+    drop(held.pop());
+    // Their ends are no slots.
+    let ended: Vec<_> = waiting.into_iter().map(|waiting| waiting.join().unwrap()).collect();
+    drop((held, ended));
+    hub.assert_nothing_lost(0);
+}
+
 /// The host waits for one message of each plugin.
 fn for_any(of_host: Mutation, of_plugins: [Mutation; 2]) {
     let Hub { mut host, mut links, plugins } = Hub::new(of_host, of_plugins);
@@ -196,6 +218,24 @@ fn without_mark_fence_or_wake_a_waiter_for_a_slot_sleeps_for_ever() {
     killed("deadlock", || for_a_slot([Mutation::NoFence, Mutation::None]));
     killed("deadlock", || for_a_slot([Mutation::NoWake, Mutation::None]));
     killed("deadlock", || for_a_slot([Mutation::None, Mutation::LateValue]));
+}
+
+#[test]
+fn every_waiter_for_a_slot_gets_the_one_that_there_is_in_turn() {
+    check_long(|| for_one_slot_each(Mutation::None, [Mutation::None; 2]));
+}
+
+#[test]
+fn without_mark_fence_or_wake_the_second_waiter_for_a_slot_sleeps_for_ever() {
+    let ring = offsets().rings + 4 * offsets().ring_size;
+    let marked = DescRingHeader::SLOTS_SLEEPER.within(ring).offset();
+    killed("deadlock", move || {
+        for_one_slot_each(Mutation::None, [Mutation::None, Mutation::LostStore(marked, ASLEEP)])
+    });
+    killed("deadlock", || for_one_slot_each(Mutation::NoWake, [Mutation::None; 2]));
+    // The first waiter is who wakes the second.
+    killed("deadlock", || for_one_slot_each(Mutation::None, [Mutation::NoWake, Mutation::None]));
+    killed("deadlock", || for_one_slot_each(Mutation::None, [Mutation::NoFence, Mutation::None]));
 }
 
 #[test]

@@ -191,14 +191,13 @@ impl HubAllocator {
         }
         let region = endpoint.region();
         let grown = self.grown(region)?;
-        let next = grown.of(class.number) + 1;
-        if next >= self.places.max_extents() || !self.has_room(region, grown, class) {
-            return Ok(false);
-        }
+        // First of all: the extent that was added meanwhile may have been the last that there can be.
         if self.fresh_count(endpoint, class)? > 0 || !class.list().is_empty(region) {
             return Ok(true);
         }
-        if !endpoint.extend(class.extent(next)) {
+        let next = grown.of(class.number) + 1;
+        let may_grow = next < self.places.max_extents() && self.has_room(region, grown, class);
+        if !may_grow || !endpoint.extend(class.extent(next)) {
             return Ok(false);
         }
         // Whoever else is about to add it writes the same.
@@ -207,7 +206,7 @@ impl HubAllocator {
         // AcqRel: whoever sees that the extent is there sees its header, and the zeroes behind it.
         let word = region.u64(HubHeader::GROWN);
         if word.compare_exchange(grown.0, after, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            self.write_totals(region);
+            self.write_totals(region, class);
             // Some may have found neither a slot nor a way to grow.
             self.wake_waiters(endpoint);
         }
@@ -223,20 +222,16 @@ impl HubAllocator {
         (self.places.end() as u64).saturating_add(further) <= bound
     }
 
-    /// Writes how many extents there are to where those look who do not go by [`HubHeader::grown`]. Who has been overtaken
-    /// writes again; who was killed before it could leaves that to the host.
-    pub(super) fn write_totals<R: Region>(&self, region: &R) {
+    /// Writes how many extents there are to where those look who do not go by [`HubHeader::grown`]: all, and those of one
+    /// class. Who has been overtaken writes again; who was killed before it could leaves that to the host.
+    pub(super) fn write_totals<R: Region>(&self, region: &R, class: &Class) {
         for _ in 0..GROWTHS {
             let Ok(grown) = self.grown(region) else { return };
-            let mut end = self.places.end();
-            for class in self.places.classes() {
-                let further = grown.of(class.number);
-                class.write_totals(region, further);
-                let last = class.extent(further);
-                end = end.max(last.offset + last.len);
-            }
+            class.write_totals(region, grown.of(class.number));
             let extents = (0..CLASSES).map(|class| grown.of(class) + 1).fold(0, u32::saturating_add);
             region.u32(HubHeader::EXTENT_COUNT).store(extents, Ordering::Relaxed);
+            let end = |class: Class| class.extent(grown.of(class.number)).offset + class.extent(0).len;
+            let end = self.places.classes().map(end).fold(0, usize::max);
             region.u64(HubHeader::CURRENT_SIZE).store(end as u64, Ordering::Relaxed);
             if region.u64(HubHeader::GROWN).load(Ordering::Acquire) == grown.0 {
                 return;

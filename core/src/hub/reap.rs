@@ -151,7 +151,7 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
         self.count_peers(-1);
         if self.pool.grows() {
             // It may have been killed before it had said that the hub has grown.
-            self.pool.write_totals(region);
+            self.pool.places.classes().for_each(|class| self.pool.write_totals(region, &class));
         }
         self.pool.wake_waiters(&self.endpoint);
         let in_doubt = u32::try_from(self.doubts.count).unwrap_or(u32::MAX);
