@@ -101,6 +101,21 @@ fn a_fresh_hub_byte_by_byte() {
 }
 
 #[test]
+fn a_fresh_hub_that_may_grow_says_so_and_is_otherwise_as_any() {
+    let region = hub_region(&HubConfig { max_extents: 2, ..SMALLEST });
+    let host = host_of(&region, HubConfig { max_extents: 2, ..SMALLEST });
+    let seen = bytes(&region);
+    let reach = END + (END - EXTENTS);
+    assert_eq!((seen.len(), &seen[END..]), (reach, &vec![0; END - EXTENTS][..]));
+    let mut expected = fresh().u32(8, 3 << 16).u64(232, reach as u64).u32(240, 2);
+    for class in 0..5 {
+        expected = expected.u32(CLASSES + 192 * class + 156, 4);
+    }
+    expected.is(&seen[..END]);
+    drop(host);
+}
+
+#[test]
 fn a_hub_with_the_classes_of_version_1_is_one_of_version_1() {
     let config = HubConfig::default();
     let region = hub_region(&config);

@@ -2,9 +2,12 @@
 //! were set; nobody touches a byte before it is there; and who is killed in the middle of it takes nothing along.
 //!
 //! Seen to fail on these mutants of core: a member that does not look whether an extent is there (it touches bytes that are
-//! not), or looks and goes on all the same; a host that does not clear what is there already; growth without a look at the
-//! bound, or at the number of extents; a class that grows although it has slots again; a larger class taken before the
-//! smaller one has grown; fresh slots that are not announced, or that a reaper takes for lost.
+//! not), or looks and goes on all the same, or remembers those of another hub; a host that does not clear what is there
+//! already; growth without a look at the bound, at the other classes' part in it, at the number of extents, or at what
+//! `extend` says; growth that wakes nobody; a larger class taken before the smaller one has grown; fresh slots that are not
+//! announced, or that a reaper takes for lost, or finds in every case; a quota, or a reaper, that sees first extents only;
+//! a `grown` or a `fresh` that is believed; totals that nobody writes, or nobody after a death. That a class with slots
+//! again does not grow is in the loom models.
 
 mod common;
 

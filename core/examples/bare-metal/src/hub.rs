@@ -9,12 +9,12 @@ use rapace_shm_core::hub::{
     LinkMarks, Waits,
 };
 use rapace_shm_core::layout::{
-    At, HubConfig, HubHeader, HubLayoutError, HubOffsets, MsgDescHot, PeerState, SizeClass, SlotState,
+    At, HubConfig, HubHeader, HubLayoutError, HubOffsets, MsgDescHot, PeerState, SizeClass, SlotState, Span,
     calculate_hub_size, decode_global_index, decode_slot_ref, encode_global_index, encode_slot_ref,
 };
 use rapace_shm_core::ledger::{HasLedger, Ledger};
 use rapace_shm_core::link::SendError;
-use rapace_shm_core::region::{InRegion, Memory, RawRegion, Region, SlotRights};
+use rapace_shm_core::region::{Memory, RawRegion, Region, SlotRights};
 use rapace_shm_core::slots::{Slot, SlotPool};
 use rapace_shm_core::wake::Step;
 
@@ -50,6 +50,7 @@ pub fn every_operation() -> Result<(), Failed> {
     layout()?;
     members()?;
     slots()?;
+    growth()?;
     rubbish()
 }
 
@@ -60,6 +61,7 @@ fn layout() -> Result<(), Failed> {
     for wrong in [
         HubConfig { max_peers: 33, ..config },
         HubConfig { ring_capacity: 3, ..config },
+        HubConfig { max_extents: 17, ..config },
         HubConfig { classes: [SizeClass { slot_size: 1 << 31, slot_count: 1 << 28 }; 5], ..config },
     ] {
         ensure(calculate_hub_size(&black_box(wrong)).is_err())?;
@@ -87,6 +89,7 @@ fn members() -> Result<(), Failed> {
     ends(one.endpoint())?;
     host.share_among(black_box(2));
     host.set_quota(black_box(0), black_box(3)).map_err(failed)?;
+    ensure(host.set_max_size(black_box(0)) == Err(HubError::NotGrowable))?;
     ensure(host.set_quota(black_box(5), 3).is_err() && host.settle() == 0)?;
     talk(&mut plugin, &mut host, &mut links)?;
     // The other one dies.
@@ -107,6 +110,7 @@ fn ends(end: &HostEnd<HostSide>) -> Result<(), Failed> {
     end.wake(At::new(black_box(0)));
     end.ring(end.peer(), Half::Sender);
     let _ = (end.sleep_kind(), end.host().link_marks());
+    ensure(end.back(Span { offset: 0, len: black_box(64) }) && !end.extend(Span { offset: 64, len: usize::MAX }))?;
     ensure(!end.is_registered() && !end.has_heavy_barrier() && !end.heavy_barrier())
 }
 
@@ -137,7 +141,7 @@ fn talk(
 }
 
 fn slots() -> Result<(), Failed> {
-    let (region, mut host, [first, _]) = hub!();
+    let (_, mut host, [first, _]) = hub!();
     let link = host.reserve(Waits::Alone).map_err(failed)?;
     let mut plugin = HubPeer::attach(first, link.id()).map_err(failed)?;
     let pool: HubAllocator = *plugin.split().0.pool();
@@ -163,6 +167,32 @@ fn slots() -> Result<(), Failed> {
     }
     pool.wake_waiters(&first);
     ensure(host.allocator().slot_status(host.endpoint()).free() == 20)
+}
+
+/// Two extents of each class in memory that is all there from the beginning; then rubbish about them.
+fn growth() -> Result<(), Failed> {
+    static MEMORY: Memory<32_768> = Memory::new();
+    static HOST_LEDGER: HostLedger<{ 2 * SLOTS }> = HostLedger::new();
+    static PLUGIN: Ledger<{ 2 * SLOTS }> = Ledger::new();
+    let region = MEMORY.take().ok_or(Failed::here())?;
+    let config = HubConfig { max_extents: black_box(2), ..config() };
+    ensure(HubOffsets::calculate(&config).map_err(failed)?.reach <= region.size())?;
+    let mut host = HubHost::create(Polled::new(region, &HOST_LEDGER), config).map_err(failed)?;
+    let mut links = [host.reserve(Waits::Together).map_err(failed)?];
+    let mut plugin = HubPeer::attach(Polled::new(region, &PLUGIN), PeerId(1)).map_err(failed)?;
+    let (tx, _) = plugin.split();
+    let [mut a, b, c, d, e] = [(); 5].map(|()| tx.try_loan(black_box(1000)));
+    ensure(a.is_ok() && b.is_ok() && c.is_ok() && d.is_ok() && host.slot_status().total() == 24)?;
+    a = e;
+    tx.try_send_loan(&MsgDescHot::data(1), a?).map_err(|unsent| failed(unsent.error))?;
+    ensure(host.try_any(&mut links).is_some_and(|(_, message)| message.is_ok()))?;
+    drop((b, c, d));
+    host.set_max_size(black_box(1)).map_err(failed)?;
+    ensure(host.slot_status().free() == 24)?;
+    region.u64(HubHeader::GROWN).store(black_box(u64::MAX), Ordering::Release);
+    ensure([20, 1000].map(|len| plugin.split().0.try_loan(black_box(len)).is_ok()) == [true, true])?;
+    let [link] = links;
+    ensure(host.slot_status().total() == 20 && host.reap(link).is_err())
 }
 
 /// Rubbish everywhere: every operation ends with a fault or an answer.
