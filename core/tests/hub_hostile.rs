@@ -9,22 +9,19 @@
 
 mod common;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::hub::{HubLoan, HubPayload, SMALL_HUB, SharedHostLedger, hub_region};
+use common::hub::{SMALL_HUB, SharedHostLedger, hub_region};
+use common::member::{Member, check_disjoint};
 use common::vandal::{Vandal, trials};
 use common::watched::Watched;
 use common::{HeapRegion, SharedLedger};
 use fastrand::Rng;
-use rapace_shm_core::endpoint::{Endpoint, Polled};
-use rapace_shm_core::hub::{HostEnd, HubError, HubHost, HubLink, HubPeer, Waits};
-use rapace_shm_core::layout::{
-    At, HubConfig, HubHeader, HubOffsets, HubSlotMeta, MsgDescHot, RING_HEADER_SIZE, SizeClassHeader,
-};
-use rapace_shm_core::link::{Message, RecvError, SendError};
-use rapace_shm_core::region::{ByteRegion, Region};
+use rapace_shm_core::endpoint::Polled;
+use rapace_shm_core::hub::{HostEnd, HubError, HubHost, HubPeer, Waits};
+use rapace_shm_core::layout::{At, HubConfig, HubHeader, HubOffsets, HubSlotMeta, RING_HEADER_SIZE, SizeClassHeader};
+use rapace_shm_core::region::Region;
 use rapace_shm_core::wake::Step;
 
 /// Every other hub is one that grows.
@@ -33,7 +30,6 @@ fn config(seed: u64) -> HubConfig {
 }
 
 const CALLS: usize = 100;
-const LARGEST: usize = 1024;
 
 /// The halves of every word of the headers, the entries, the descriptors and the metadata.
 fn targets(config: &HubConfig) -> Vec<usize> {
@@ -59,103 +55,6 @@ fn targets(config: &HubConfig) -> Vec<usize> {
 
 type Victim = Polled<Watched<Vandal>, SharedLedger>;
 type HostVictim = Polled<Watched<Vandal>, SharedHostLedger>;
-
-/// One end of a link, with what it holds.
-struct Member<E: Endpoint> {
-    link: HubLink<E>,
-    loans: Vec<HubLoan<E>>,
-    payloads: Vec<HubPayload<E>>,
-    faulted: bool,
-}
-
-impl<E: Endpoint> Member<E>
-where
-    E::Region: ByteRegion,
-{
-    fn new(link: HubLink<E>) -> Self {
-        Self { link, loans: Vec::new(), payloads: Vec::new(), faulted: false }
-    }
-
-    /// One call, chosen at random. Whatever comes back is an answer that the documentation names.
-    fn call(&mut self, rng: &mut Rng) {
-        let descriptor = MsgDescHot::data(rng.u64(..));
-        let bytes = [7; 300];
-        let bytes = &bytes[..rng.usize(..300)];
-        let (tx, rx) = self.link.split();
-        let sent = match rng.u8(..12) {
-            0..3 => tx.try_send(&descriptor, bytes),
-            3 => {
-                let step = tx.poll_send(&descriptor, bytes).map(drop);
-                tx.disarm();
-                step
-            }
-            4 | 5 => tx.try_loan(bytes.len()).map(|mut loan| {
-                assert!(loan.len() == bytes.len());
-                loan.fill(7);
-                self.loans.push(loan);
-            }),
-            6 => match self.loans.pop().map(|loan| tx.try_send_loan(&descriptor, loan)) {
-                Some(Err(unsent)) => Err(unsent.error),
-                _ => Ok(()),
-            },
-            7..10 => return self.receive(rng.bool()),
-            10 => return drop(self.payloads.pop()),
-            _ => {
-                let armed = rx.poll_ready().map(drop);
-                rx.disarm();
-                return self.ended(armed.err());
-            }
-        };
-        self.sent(sent);
-    }
-
-    fn sent(&mut self, result: Result<(), SendError>) {
-        match result {
-            Err(SendError::PeerFault(fault)) => {
-                assert!(!fault.to_string().is_empty());
-                self.faulted = true;
-            }
-            Ok(()) | Err(SendError::Full | SendError::NoSlot) => {}
-            Err(error) => assert!(!matches!(error, SendError::ForeignLoan)),
-        }
-    }
-
-    fn receive(&mut self, keep: bool) {
-        match self.link.split().1.try_recv() {
-            Ok(None) => {}
-            Ok(Some(message)) => self.got(message, keep),
-            Err(error) => self.ended(Some(error)),
-        }
-    }
-
-    fn got(&mut self, message: Message<E, rapace_shm_core::hub::HubAllocator>, keep: bool) {
-        assert!(!self.faulted, "received after a fault");
-        assert!(message.len() <= LARGEST && message.payload().len() == message.len());
-        std::hint::black_box(message.payload().iter().fold(0, |sum, byte| sum ^ byte));
-        if keep && !message.descriptor().is_inline() {
-            self.payloads.push(message.into_payload());
-        }
-    }
-
-    fn ended(&mut self, error: Option<RecvError>) {
-        if let Some(RecvError::PeerFault(fault)) = error {
-            assert!(!fault.to_string().is_empty());
-            self.faulted = true;
-        }
-    }
-
-    fn ranges(&self) -> impl Iterator<Item = Range<*const u8>> {
-        let loans = self.loans.iter().map(|loan| loan.as_ptr_range());
-        loans.chain(self.payloads.iter().map(|payload| payload.as_ptr_range()))
-    }
-}
-
-/// No two guards of one member share a byte, whatever the free lists say.
-fn check_disjoint(ranges: impl Iterator<Item = Range<*const u8>>) {
-    let mut ranges: Vec<_> = ranges.filter(|range| !range.is_empty()).collect();
-    ranges.sort_by_key(|range| range.start);
-    assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start), "two guards overlap");
-}
 
 struct Hub {
     config: HubConfig,

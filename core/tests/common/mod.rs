@@ -5,6 +5,7 @@ pub mod elastic;
 pub mod expected;
 pub mod hub;
 pub mod killer;
+pub mod member;
 pub mod rubbish;
 pub mod side;
 pub mod vandal;

@@ -82,3 +82,8 @@ fn a_session_survives_any_free_list() {
 fn a_session_survives_any_word() {
     execute("session");
 }
+
+#[test]
+fn a_hub_survives_any_word() {
+    execute("hub");
+}

@@ -10,16 +10,19 @@
 //! | [`descriptors`] | messages |
 //! | [`free_lists`] | heads and links of the lists of free slots, generations and states |
 //! | [`session`] | any word at any time between two calls |
+//! | [`hub`] | likewise in a hub, which may grow |
 //!
 //! Each is bounded: what it does is at most proportional to its input, of which it reads at most [`LONGEST`] bytes.
 
 mod arena;
 mod header;
+mod hub;
 mod input;
 mod ring;
 mod spoil;
 
 pub use header::{header, segment_header};
+pub use hub::hub;
 pub use input::LONGEST;
 pub use ring::ring;
 pub use spoil::{cursors, descriptors, free_lists, session};
@@ -32,7 +35,7 @@ pub struct Function {
 }
 
 /// All of them.
-pub const FUNCTIONS: [Function; 7] = [
+pub const FUNCTIONS: [Function; 8] = [
     Function { name: "segment_header", run: segment_header, seeds: header::seeds_of_headers },
     Function { name: "header", run: header, seeds: header::seeds_of_regions },
     Function { name: "ring", run: ring, seeds: input::seeds_of_programs },
@@ -40,4 +43,5 @@ pub const FUNCTIONS: [Function; 7] = [
     Function { name: "descriptors", run: descriptors, seeds: input::seeds_of_programs },
     Function { name: "free_lists", run: free_lists, seeds: input::seeds_of_programs },
     Function { name: "session", run: session, seeds: input::seeds_of_programs },
+    Function { name: "hub", run: hub, seeds: input::seeds_of_programs },
 ];
