@@ -69,14 +69,21 @@ impl Hub {
 pub fn hub(data: &[u8]) {
     let mut input = Input::new(data);
     let mut hub = Hub::new(&mut input);
+    let mut honest = true;
     while !input.is_empty() {
         match input.below(32) {
             0..12 => hub.plugin.iter_mut().for_each(|member| member.call(&mut input)),
             12..22 => hub.link.iter_mut().for_each(|member| member.call(&mut input)),
             22 => hub.replace(),
             23 => hub.look(),
-            _ => hub.spoil(&mut input),
+            _ => {
+                honest = false;
+                hub.spoil(&mut input);
+            }
         }
+        let faulted = hub.link.as_ref().is_some_and(|member| member.faulted)
+            || hub.plugin.as_ref().is_some_and(|member| member.faulted);
+        assert!(!(honest && faulted), "a fault without a cause");
         check_disjoint(hub.link.iter().flat_map(Member::ranges));
         check_disjoint(hub.plugin.iter().flat_map(Member::ranges));
     }
