@@ -14,7 +14,7 @@
 //! Seen to fail on these mutants of core: no check of the ring's head, or of its tail (`ring`); no check of a payload's
 //! range or slot number; no claim in the ledger; links of free lists that are not checked; inline payloads of any length
 //! (the sessions); a census or a reaper that walks a free list without end (the watchdog); a shape that need not fit
-//! (`header`).
+//! (`header`). In a hub: no check of a payload's range; entries of the ledger that two classes share.
 
 #[path = "../common/mod.rs"]
 mod common;
