@@ -132,17 +132,19 @@ impl Places {
     pub(crate) const fn class(&self, number: u32) -> Class {
         let headers = self.class_headers();
         let extents = self.max_extents();
+        let mut extent = self.first_extents();
         let mut entries = 0;
         let mut smaller = 0;
         while smaller < number {
+            extent += extent_size(byte(self.sizes, smaller), byte(self.counts, smaller));
             entries += extents << byte(self.counts, smaller);
             smaller += 1;
         }
         Class {
             number,
             header: headers + number as usize * size_of::<SizeClassHeader>(),
-            extent: self.first_extents() + self.extents_below(number),
-            stride: if extents > 1 { self.extents_below(CLASSES) } else { 0 },
+            extent,
+            stride: if extents > 1 { self.all_extents() } else { 0 },
             slots: extents << byte(self.counts, number),
             entries,
             size_log: byte(self.sizes, number),
@@ -155,20 +157,20 @@ impl Places {
         self.class_headers() + NUM_SIZE_CLASSES * size_of::<SizeClassHeader>()
     }
 
-    /// Bytes of one extent of each class below this one.
-    #[inline(always)]
-    const fn extents_below(&self, number: u32) -> usize {
-        let (mut bytes, mut smaller) = (0, 0);
-        while smaller < number {
-            bytes += extent_size(byte(self.sizes, smaller), byte(self.counts, smaller));
-            smaller += 1;
+    /// Bytes of one extent of each class. Out of line: a message in a hub that does not grow has no use for it.
+    #[inline(never)]
+    const fn all_extents(&self) -> usize {
+        let (mut bytes, mut number) = (0, 0);
+        while number < CLASSES {
+            bytes += extent_size(byte(self.sizes, number), byte(self.counts, number));
+            number += 1;
         }
         bytes
     }
 
     /// One past the last byte of the first extents.
     pub(crate) const fn end(&self) -> usize {
-        self.first_extents() + self.extents_below(CLASSES)
+        self.first_extents() + self.all_extents()
     }
 
     /// Every class, the smallest first.
