@@ -13,7 +13,7 @@ use rapace_shm_core::layout::{At, PeerState};
 use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerIn, LedgerRef};
 use rapace_shm_core::link;
 use rapace_shm_core::region::{InRegion, Region};
-use rapace_shm_core::slots::Slot;
+use rapace_shm_core::slots::{DataSegment, Slot};
 use rapace_shm_core::wake::Ticket;
 
 use crate::barrier::{Barriers, heavy_barrier};
@@ -23,6 +23,7 @@ use crate::event_source::EventSource;
 use crate::futex::{self, Woken};
 use crate::mapping::MappedRegion;
 use crate::metrics::ShmMetrics;
+use crate::os_endpoint::{OsEndpoint, private};
 use crate::process::{Found, Process};
 use crate::system_calls::{Counters, SystemCalls};
 use crate::trace::event;
@@ -30,11 +31,11 @@ use crate::watch::{Duty, Watch, Watched, is_recent, nanoseconds_since_1970, watc
 use crate::wiring::{Roused, Wiring};
 
 /// A slot on loan for a message that is being written, straight in shared memory.
-pub type Loan = link::Loan<ShmEndpoint>;
+pub type Loan<E = ShmEndpoint, P = DataSegment> = link::Loan<E, P>;
 /// The bytes of a received message, where the sender wrote them.
-pub type Payload = link::Payload<ShmEndpoint>;
+pub type Payload<E = ShmEndpoint, P = DataSegment> = link::Payload<E, P>;
 /// A received message.
-pub type Message = link::Message<ShmEndpoint>;
+pub type Message<E = ShmEndpoint, P = DataSegment> = link::Message<E, P>;
 
 /// What core needs of one side of a session. Clones are one reference count; each keeps the segment mapped.
 #[derive(Clone)]
@@ -216,34 +217,6 @@ impl ShmEndpoint {
         }
     }
 
-    pub(crate) fn event_source(&self, half: Half) -> Result<EventSource, Error> {
-        EventSource::new(&*self.wiring().ok_or(Error::NoDoorbell)?, half)
-    }
-
-    /// Silences a half's bell, and notes the peer's death.
-    pub(crate) fn drain(&self, half: Half) {
-        if let Some(wiring) = self.wiring() {
-            self.0.counters.polls.add_one();
-            wiring.own.of(half).drain();
-            self.look_for_death();
-        }
-    }
-
-    /// Looks whether the peer is gone, for whoever has not slept for long.
-    pub(crate) fn look_for_death(&self) {
-        let gone = match self.wiring() {
-            Some(wiring) if wiring.life.is_some() => wiring.peer_is_gone(),
-            // The watcher says it by itself; that it cannot be started is no death.
-            _ => {
-                let _ = self.watch_peer();
-                false
-            }
-        };
-        if gone {
-            self.note_death();
-        }
-    }
-
     fn note_death(&self) {
         if !self.ledger().peer_has_died() {
             event!(WARN, role = ?self.place().role(), "peer died");
@@ -414,6 +387,48 @@ impl Endpoint for ShmEndpoint {
             self.0.counters.barriers.add_one();
             heavy_barrier()
         }
+    }
+}
+
+impl private::Sealed for ShmEndpoint {}
+
+impl OsEndpoint for ShmEndpoint {
+    fn sleep(&self, ticket: &Ticket, deadline: Option<Instant>) -> Result<bool, Error> {
+        self.sleep(ticket, deadline)
+    }
+
+    fn rouse(&self, ticket: &Ticket) {
+        self.rouse(ticket);
+    }
+
+    /// What the watcher says it says by itself; that it cannot be started is no death.
+    fn look_for_death(&self) {
+        let gone = match self.wiring() {
+            Some(wiring) if wiring.life.is_some() => wiring.peer_is_gone(),
+            _ => {
+                let _ = self.watch_peer();
+                false
+            }
+        };
+        if gone {
+            self.note_death();
+        }
+    }
+
+    fn event_source(&self, half: Half) -> Result<EventSource, Error> {
+        EventSource::new(&*self.wiring().ok_or(Error::NoDoorbell)?, half)
+    }
+
+    fn drain(&self, half: Half) {
+        if let Some(wiring) = self.wiring() {
+            self.0.counters.polls.add_one();
+            wiring.own.of(half).drain();
+            self.look_for_death();
+        }
+    }
+
+    fn system_calls(&self) -> SystemCalls {
+        self.system_calls()
     }
 }
 

@@ -60,6 +60,7 @@ pub mod inspect;
 mod listener;
 mod mapping;
 mod metrics;
+mod os_endpoint;
 pub mod path;
 mod poll;
 mod process;
@@ -85,6 +86,7 @@ pub use inherit::Passing;
 pub use listener::{PeerCredentials, ShmListener};
 pub use mapping::{MAX_BYTES_VARIABLE, Mapping};
 pub use metrics::ShmMetrics;
+pub use os_endpoint::OsEndpoint;
 pub use rapace_shm_core as core;
 pub use rapace_shm_core::PeerFault;
 #[cfg(feature = "allocator")]
