@@ -13,6 +13,7 @@ use crate::layout::{
     PeerEntry, PeerState, SizeClass, SizeClassHeader,
 };
 use crate::region::{Region, Word};
+use crate::wake::Signaller;
 
 /// A plugin's way into a hub.
 #[derive(Debug)]
@@ -61,6 +62,18 @@ impl HubPeer {
         let with_others = endpoint.region().u32(with_others).load(Ordering::Relaxed) == 1;
         endpoint.ledger().fault.clear();
         Ok(HubLink::of_plugin(&endpoint, pool, id, with_others))
+    }
+}
+
+impl HubPeer {
+    /// Says that nothing of a plugin is left that could touch the hub: its halves are closed, and its guards are gone. The
+    /// host may then [reap](super::HubHost::reap) while the plugin's process still runs. To be called by that plugin, as
+    /// the last thing.
+    pub fn say_gone<E: Endpoint>(endpoint: &E, pool: &HubAllocator) {
+        let flags = pool.places.entry(pool.owner(), PeerEntry::FLAGS);
+        // Release pairs with the Acquire in `HubHost::has_gone`.
+        endpoint.region().u32(flags).store(PEER_FLAG_DEAD, Ordering::Release);
+        Signaller::new(endpoint, pool.places.host_data(pool.owner(), true)).signal(endpoint);
     }
 }
 
