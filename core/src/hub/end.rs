@@ -29,6 +29,11 @@ impl LinkMarks {
         Self([const { LinkMark { fault: FaultMark::new(), open_halves: AtomicU32::new(0) } }; MAX_PEERS as usize])
     }
 
+    /// Says that a plugin's process is gone: what waits for it, or tries to, ends.
+    pub fn peer_died(&self, peer: PeerId) {
+        self.of(peer).fault.set_died();
+    }
+
     fn of(&self, peer: PeerId) -> &LinkMark {
         let [first, ..] = &self.0;
         self.0.get(usize::from(peer.0)).unwrap_or(first)

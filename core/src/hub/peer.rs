@@ -13,7 +13,6 @@ use crate::layout::{
     PeerEntry, PeerState, SizeClass, SizeClassHeader,
 };
 use crate::region::{Region, Word};
-use crate::wake::Signaller;
 
 /// A plugin's way into a hub.
 #[derive(Debug)]
@@ -30,15 +29,8 @@ impl HubPeer {
         if available < required {
             return Err(HubLayoutError::HubTooSmall { required, available });
         }
-        let seen = region.u64(HubHeader::MAGIC).load(Ordering::Acquire).to_ne_bytes();
-        if seen != HUB_MAGIC {
-            return Err(HubLayoutError::InvalidMagic { seen });
-        }
-        let found = region.u32(HubHeader::VERSION).load(Ordering::Relaxed);
-        let own_classes = found >> 16 == HUB_OWN_CLASSES_VERSION >> 16;
-        if !own_classes && found >> 16 != HUB_PROTOCOL_VERSION >> 16 {
-            return Err(HubLayoutError::IncompatibleVersion { found });
-        }
+        let magic = region.u64(HubHeader::MAGIC).load(Ordering::Acquire).to_ne_bytes();
+        let own_classes = identify(magic, region.u32(HubHeader::VERSION).load(Ordering::Relaxed))?;
         let config = shape(region, own_classes)?;
         let required = HubOffsets::calculate(&config)?.end;
         if required > available {
@@ -65,15 +57,38 @@ impl HubPeer {
     }
 }
 
+/// Whether these are the first bytes of a hub, and if so whether of one with size classes of its own.
+fn identify(seen: [u8; 8], found: u32) -> Result<bool, HubLayoutError> {
+    if seen != HUB_MAGIC {
+        return Err(HubLayoutError::InvalidMagic { seen });
+    }
+    let own_classes = found >> 16 == HUB_OWN_CLASSES_VERSION >> 16;
+    if !own_classes && found >> 16 != HUB_PROTOCOL_VERSION >> 16 {
+        return Err(HubLayoutError::IncompatibleVersion { found });
+    }
+    Ok(own_classes)
+}
+
+impl HubHeader {
+    /// Whether a snapshot is one of a hub's header.
+    ///
+    /// # Errors
+    /// Another magic, another version.
+    pub fn identify(&self) -> Result<(), HubLayoutError> {
+        identify(self.magic, self.version).map(drop)
+    }
+}
+
 impl HubPeer {
     /// Says that nothing of a plugin is left that could touch the hub: its halves are closed, and its guards are gone. The
     /// host may then [reap](super::HubHost::reap) while the plugin's process still runs. To be called by that plugin, as
     /// the last thing.
-    pub fn say_gone<E: Endpoint>(endpoint: &E, pool: &HubAllocator) {
+    ///
+    /// Whoever calls it wakes the host as well.
+    pub fn say_gone<R: Region>(region: &R, pool: &HubAllocator) {
         let flags = pool.places.entry(pool.owner(), PeerEntry::FLAGS);
         // Release pairs with the Acquire in `HubHost::has_gone`.
-        endpoint.region().u32(flags).store(PEER_FLAG_DEAD, Ordering::Release);
-        Signaller::new(endpoint, pool.places.host_data(pool.owner(), true)).signal(endpoint);
+        region.u32(flags).store(PEER_FLAG_DEAD, Ordering::Release);
     }
 }
 
