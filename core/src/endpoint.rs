@@ -83,6 +83,16 @@ pub trait Endpoint: InRegion + HasLedger + Clone {
         let _ = (peer, half);
     }
 
+    /// Rings for a peer (which may be this one) that waits for a slot. Says whether that reached everybody who does, as it
+    /// does where all share one bell: then nobody else needs to be rung for.
+    fn ring_for_slot(&self, peer: PeerId) -> bool {
+        self.ring(peer, Half::Sender);
+        false
+    }
+
+    /// Is told that one of its halves is closed for good and will touch the rings no more.
+    fn half_closed(&self) {}
+
     /// Is told of everything that happens, on the way of every message: to count, and nothing else. By default nothing.
     #[inline(always)]
     fn note(&self, event: Event) {

@@ -195,7 +195,7 @@ impl FaultMark {
         self.put(Self::SLOT + u64::from(slot));
     }
 
-    fn set_died(&self) {
+    pub(crate) fn set_died(&self) {
         self.replace(Self::NONE, Self::DIED);
     }
 

@@ -103,9 +103,12 @@ impl Place {
             DescRingHeader::CONSUMER_STATE,
             DescRingHeader::SLOTS_SLEEPER,
             DescRingHeader::CONSUMER_PEER_STATE,
+            DescRingHeader::PRODUCER_PID,
+            DescRingHeader::PRODUCER_PID_NAMESPACE,
         ] {
             region.u32(self.word(field)).store(0, Ordering::Relaxed);
         }
+        region.u64(self.word(DescRingHeader::PRODUCER_START)).store(0, Ordering::Relaxed);
     }
 }
 

@@ -165,6 +165,10 @@ impl Waiter {
         waiter
     }
 
+    pub(crate) const fn point(&self) -> WaitPoint {
+        self.point
+    }
+
     fn say<E: Endpoint>(&self, endpoint: &E, value: u32) {
         let region = endpoint.region();
         if let (Signallers::Listed { list, bit }, true) = (self.point.by, value != AWAKE) {
@@ -357,32 +361,39 @@ pub(crate) fn signal_listed<E: Endpoint>(endpoint: &E, list: At<u64>, point: imp
 #[cold]
 #[inline(never)]
 fn signal_bits<E: Endpoint>(endpoint: &E, marked: u64, point: impl Fn(u32) -> Option<WaitPoint>) {
-    let mut bumped = false;
+    let mut told = Told::default();
     // A bit of nobody is rubbish.
     for point in (0..u64::BITS).filter(|bit| marked >> bit & 1 == 1).filter_map(point) {
-        signal_one_of_many(endpoint, &point, &mut bumped);
+        signal_one_of_many(endpoint, &point, &mut told);
     }
 }
 
 #[cold]
 #[inline(never)]
 fn signal_sleepers<E: Endpoint>(endpoint: &E, points: &[WaitPoint; 2]) {
-    let mut bumped = false;
+    let mut told = Told::default();
     for point in points {
-        signal_one_of_many(endpoint, point, &mut bumped);
+        signal_one_of_many(endpoint, point, &mut told);
     }
 }
 
-/// Tells one of several who share a sequence word, which needs to be bumped only once.
-fn signal_one_of_many<E: Endpoint>(endpoint: &E, point: &WaitPoint, bumped: &mut bool) {
+/// What needs to be done once for all who wait for a slot, and was done.
+#[derive(Default)]
+struct Told {
+    bumped: bool,
+    rung: bool,
+}
+
+/// Tells one of several who share a sequence word, and maybe a doorbell.
+fn signal_one_of_many<E: Endpoint>(endpoint: &E, point: &WaitPoint, told: &mut Told) {
     let seen = look_again(endpoint, point);
     if matches!(seen, AWAKE | AWAKE_FENCED) {
         return;
     }
-    if seen != ASLEEP_ON_DOORBELL && !core::mem::replace(bumped, true) {
+    if seen != ASLEEP_ON_DOORBELL && !core::mem::replace(&mut told.bumped, true) {
         bump(endpoint, point.sequence);
     }
-    if seen != ASLEEP {
-        endpoint.ring(point.waiter, point.half);
+    if seen != ASLEEP && !told.rung {
+        told.rung = endpoint.ring_for_slot(point.waiter);
     }
 }

@@ -7,9 +7,12 @@
 
 use std::time::Instant;
 
+use rapace_shm_core::slots::{DataSegment, SlotPool};
+
 use crate::MsgDescHot;
-use crate::endpoint::Message;
+use crate::endpoint::{Message, ShmEndpoint};
 use crate::error::Error;
+use crate::os_endpoint::OsEndpoint;
 use crate::receiver::Receiver;
 
 /// A received message in private memory.
@@ -21,8 +24,8 @@ pub struct OwnedMessage {
     pub payload: Vec<u8>,
 }
 
-impl From<Message> for OwnedMessage {
-    fn from(message: Message) -> Self {
+impl<E: OsEndpoint, P: SlotPool> From<Message<E, P>> for OwnedMessage {
+    fn from(message: Message<E, P>) -> Self {
         let mut payload = vec![0; message.len()];
         let copied = message.copy_to(&mut payload);
         payload.truncate(copied);
@@ -42,10 +45,10 @@ impl From<Message> for OwnedMessage {
 /// # Ok::<(), rapace_shm::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct CopyingReceiver(Receiver);
+pub struct CopyingReceiver<E: OsEndpoint = ShmEndpoint, P: SlotPool = DataSegment>(Receiver<E, P>);
 
-impl CopyingReceiver {
-    pub(crate) fn new(receiver: Receiver) -> Self {
+impl<E: OsEndpoint, P: SlotPool> CopyingReceiver<E, P> {
+    pub(crate) fn new(receiver: Receiver<E, P>) -> Self {
         Self(receiver)
     }
 
@@ -85,7 +88,7 @@ impl CopyingReceiver {
 
     /// The receiver that does not copy.
     #[must_use]
-    pub fn into_inner(self) -> Receiver {
+    pub fn into_inner(self) -> Receiver<E, P> {
         self.0
     }
 }

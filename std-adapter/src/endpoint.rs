@@ -13,40 +13,36 @@ use rapace_shm_core::layout::{At, PeerState};
 use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerIn, LedgerRef};
 use rapace_shm_core::link;
 use rapace_shm_core::region::{InRegion, Region};
-use rapace_shm_core::slots::Slot;
+use rapace_shm_core::slots::{DataSegment, Slot};
 use rapace_shm_core::wake::Ticket;
 
-use crate::barrier::{Barriers, heavy_barrier};
+use crate::barrier::Barriers;
 use crate::bytes::{Frozen, ShmBytes};
 use crate::error::Error;
 use crate::event_source::EventSource;
-use crate::futex::{self, Woken};
+use crate::ground::{Ground, entries};
 use crate::mapping::MappedRegion;
 use crate::metrics::ShmMetrics;
+use crate::os_endpoint::{OsEndpoint, private};
 use crate::process::{Found, Process};
-use crate::system_calls::{Counters, SystemCalls};
+use crate::system_calls::SystemCalls;
 use crate::trace::event;
 use crate::watch::{Duty, Watch, Watched, is_recent, nanoseconds_since_1970, watch};
 use crate::wiring::{Roused, Wiring};
 
 /// A slot on loan for a message that is being written, straight in shared memory.
-pub type Loan = link::Loan<ShmEndpoint>;
+pub type Loan<E = ShmEndpoint, P = DataSegment> = link::Loan<E, P>;
 /// The bytes of a received message, where the sender wrote them.
-pub type Payload = link::Payload<ShmEndpoint>;
+pub type Payload<E = ShmEndpoint, P = DataSegment> = link::Payload<E, P>;
 /// A received message.
-pub type Message = link::Message<ShmEndpoint>;
+pub type Message<E = ShmEndpoint, P = DataSegment> = link::Message<E, P>;
 
 /// What core needs of one side of a session. Clones are one reference count; each keeps the segment mapped.
 #[derive(Clone)]
 pub struct ShmEndpoint(Arc<Shared>);
 
 struct Shared {
-    region: MappedRegion,
-    ledger: LedgerIn<Box<[LedgerEntry]>>,
-    barriers: Barriers,
-    counters: Counters,
-    /// The memfd behind the session, if there is one.
-    file: Option<OwnedFd>,
+    ground: Ground<LedgerIn<Box<[LedgerEntry]>>>,
     /// Frozen bytes, some of which may be gone.
     frozen: Mutex<Vec<Weak<Frozen>>>,
     /// Which peer this is; set once the link is there.
@@ -56,8 +52,6 @@ struct Shared {
     wiring: RwLock<Option<Arc<Wiring>>>,
     /// Who watches the peer's process, where there is no life socket.
     watch: Mutex<Watching>,
-    /// What counts, if somebody asked for it.
-    metrics: OnceLock<Arc<ShmMetrics>>,
 }
 
 /// How far the peer of an endpoint without a life socket is being watched.
@@ -76,33 +70,27 @@ enum Watching {
 
 impl ShmEndpoint {
     pub(crate) fn new(region: MappedRegion, slots: u32, barriers: Barriers, file: Option<OwnedFd>) -> Self {
-        let entries = (0..slots).map(|_| LedgerEntry::new()).collect();
         Self(Arc::new(Shared {
-            region,
-            ledger: LedgerIn::over(entries),
-            barriers,
-            counters: Counters::default(),
-            file,
+            ground: Ground::new(region, LedgerIn::over(entries(slots)), barriers, file),
             frozen: Mutex::default(),
             place: OnceLock::new(),
             wiring: RwLock::default(),
             watch: Mutex::default(),
-            metrics: OnceLock::new(),
         }))
     }
 
     /// The system calls that this side has made so far.
     #[must_use]
     pub fn system_calls(&self) -> SystemCalls {
-        self.0.counters.read()
+        self.0.ground.counters.read()
     }
 
     pub(crate) fn count_into(&self, metrics: &Arc<ShmMetrics>) -> bool {
-        self.0.metrics.set(Arc::clone(metrics)).is_ok()
+        self.0.ground.count_into(metrics)
     }
 
     pub(crate) fn file(&self) -> Option<&OwnedFd> {
-        self.0.file.as_ref()
+        self.0.ground.file.as_ref()
     }
 
     /// Notes frozen bytes, so that they are found as long as anybody holds them.
@@ -139,7 +127,7 @@ impl ShmEndpoint {
         let place = self.0.place.get_or_init(|| place);
         // Without a /proc the peer goes unwatched, which is all that this is for.
         if let Ok(process) = Process::current() {
-            process.write(self.region(), place.role().words());
+            process.write(self.region(), place.role().words().process());
         }
     }
 
@@ -182,7 +170,7 @@ impl ShmEndpoint {
     pub fn sleep(&self, ticket: &Ticket, deadline: Option<Instant>) -> Result<bool, Error> {
         match (ticket.kind(), self.wiring()) {
             (SleepKind::Doorbell, Some(wiring)) => {
-                let roused = wiring.sleep(ticket.half(), deadline, || self.0.counters.polls.add_one())?;
+                let roused = wiring.sleep(ticket.half(), deadline, || self.0.ground.counters.polls.add_one())?;
                 if roused == Roused::PeerDied {
                     self.note_death();
                 }
@@ -193,10 +181,7 @@ impl ShmEndpoint {
                 if self.ledger().peer_has_died() {
                     return Ok(true);
                 }
-                let word = self.region().u32(ticket.word());
-                let woken = futex::wait_counting(word, ticket.value(), deadline, || self.0.counters.waits.add_one())
-                    .map_err(Error::io("cannot wait on the segment's futex"))?;
-                Ok(woken != Woken::TimedOut)
+                self.0.ground.wait(ticket, deadline)
             }
         }
     }
@@ -205,42 +190,10 @@ impl ShmEndpoint {
     pub fn rouse(&self, ticket: &Ticket) {
         match (ticket.kind(), self.wiring()) {
             (SleepKind::Doorbell, Some(wiring)) => {
-                self.0.counters.rings.add_one();
+                self.0.ground.counters.rings.add_one();
                 wiring.own.of(ticket.half()).ring();
             }
-            _ => {
-                self.0.counters.wakes.add_one();
-                // It can only fail for an address that is not mapped.
-                let _ = futex::signal(self.region().u32(ticket.word()));
-            }
-        }
-    }
-
-    pub(crate) fn event_source(&self, half: Half) -> Result<EventSource, Error> {
-        EventSource::new(&*self.wiring().ok_or(Error::NoDoorbell)?, half)
-    }
-
-    /// Silences a half's bell, and notes the peer's death.
-    pub(crate) fn drain(&self, half: Half) {
-        if let Some(wiring) = self.wiring() {
-            self.0.counters.polls.add_one();
-            wiring.own.of(half).drain();
-            self.look_for_death();
-        }
-    }
-
-    /// Looks whether the peer is gone, for whoever has not slept for long.
-    pub(crate) fn look_for_death(&self) {
-        let gone = match self.wiring() {
-            Some(wiring) if wiring.life.is_some() => wiring.peer_is_gone(),
-            // The watcher says it by itself; that it cannot be started is no death.
-            _ => {
-                let _ = self.watch_peer();
-                false
-            }
-        };
-        if gone {
-            self.note_death();
+            _ => self.0.ground.signal(ticket.word()),
         }
     }
 
@@ -297,7 +250,7 @@ impl ShmEndpoint {
             return Ok(());
         }
         let words = self.place().role().peer().words();
-        let Some(process) = Process::read(self.region(), words) else { return Ok(()) };
+        let Some(process) = Process::read(self.region(), words.process()) else { return Ok(()) };
         *watching = match process.find() {
             Found::Running(descriptor) => Watching::By(watch(Duty::Death(descriptor), whom())?),
             Found::Gone => {
@@ -316,16 +269,16 @@ impl Shared {
     fn is_beside_old_peer(&self) -> bool {
         let Some(place) = self.place.get() else { return false };
         let words = place.role().peer().words();
-        let state = PeerState::from_u32(self.region.u32(words.state).load(Ordering::Relaxed));
+        let state = PeerState::from_u32(self.ground.region.u32(words.state).load(Ordering::Relaxed));
         matches!(state, Some(PeerState::Unknown | PeerState::Vacant))
-            && self.region.u64(words.last_seen).load(Ordering::Relaxed) != 0
+            && self.ground.region.u64(words.last_seen).load(Ordering::Relaxed) != 0
     }
 
     /// The first heartbeat does not wait for its second: an endpoint may be gone by then, and one whose heart has never beaten
     /// counts as alive for good.
     fn begin_to_beat(&self) {
         let Some(place) = self.place.get() else { return };
-        let last_seen = self.region.u64(place.role().words().last_seen);
+        let last_seen = self.ground.region.u64(place.role().words().last_seen);
         if self.is_beside_old_peer() && last_seen.load(Ordering::Relaxed) == 0 {
             self.beat(nanoseconds_since_1970());
         }
@@ -335,13 +288,9 @@ impl Shared {
 impl Watched for Shared {
     fn peer_died(&self) {
         event!(WARN, role = ?self.place.get().map(link::Session::role), "peer died");
-        self.ledger.ledger().peer_died();
+        self.ground.ledger.ledger().peer_died();
         let Some(place) = self.place.get() else { return };
-        for point in place.own_points() {
-            let word = self.region.u32(point.sequence);
-            // It can only fail for an address that is not mapped.
-            let _ = futex::signal(word);
-        }
+        self.ground.signal_all(&place.own_points());
     }
 
     fn beat(&self, nanoseconds_since_1970: u64) {
@@ -350,8 +299,8 @@ impl Watched for Shared {
             return;
         }
         let words = place.role().words();
-        self.region.u64(words.last_seen).store(nanoseconds_since_1970, Ordering::Release);
-        self.region.u64(words.epoch).fetch_add(1, Ordering::Release);
+        self.ground.region.u64(words.last_seen).store(nanoseconds_since_1970, Ordering::Release);
+        self.ground.region.u64(words.epoch).fetch_add(1, Ordering::Release);
     }
 }
 
@@ -359,14 +308,14 @@ impl InRegion for ShmEndpoint {
     type Region = MappedRegion;
     #[inline]
     fn region(&self) -> &MappedRegion {
-        &self.0.region
+        &self.0.ground.region
     }
 }
 
 impl HasLedger for ShmEndpoint {
     #[inline]
     fn ledger(&self) -> LedgerRef<'_> {
-        self.0.ledger.ledger()
+        self.0.ground.ledger.ledger()
     }
 }
 
@@ -376,53 +325,88 @@ impl Endpoint for ShmEndpoint {
     }
 
     fn wake(&self, word: At<u32>) {
-        self.0.counters.wakes.add_one();
         if self.0.is_beside_old_peer() {
             // It is woken for every message and at the end, by an endpoint that may never sleep; but its heart has to beat.
             // Without a watcher it does not, and counts as alive.
             let _ = self.watch_peer();
         }
-        // It can only fail for an address that is not mapped.
-        let _ = futex::wake(self.region().u32(word), u32::MAX);
+        self.0.ground.wake(word);
     }
 
     fn ring(&self, peer: PeerId, half: Half) {
         let Some(wiring) = self.wiring() else { return };
-        self.0.counters.rings.add_one();
+        self.0.ground.counters.rings.add_one();
         let bells = if peer == self.place().role().id() { &wiring.own } else { &wiring.peer };
         bells.of(half).ring();
     }
 
     #[inline(always)]
     fn note(&self, event: Event) {
-        if let Some(metrics) = self.0.metrics.get() {
-            metrics.record(event);
-        }
+        self.0.ground.note(event);
     }
 
     #[inline]
     fn is_registered(&self) -> bool {
-        self.0.barriers.registered
+        self.0.ground.barriers.registered
     }
 
     fn has_heavy_barrier(&self) -> bool {
-        self.0.barriers.heavy
+        self.0.ground.barriers.heavy
     }
 
     fn heavy_barrier(&self) -> bool {
-        self.0.barriers.heavy && {
-            self.0.counters.barriers.add_one();
-            heavy_barrier()
+        self.0.ground.heavy_barrier()
+    }
+}
+
+impl private::Sealed for ShmEndpoint {}
+
+impl OsEndpoint for ShmEndpoint {
+    fn sleep(&self, ticket: &Ticket, deadline: Option<Instant>) -> Result<bool, Error> {
+        self.sleep(ticket, deadline)
+    }
+
+    fn rouse(&self, ticket: &Ticket) {
+        self.rouse(ticket);
+    }
+
+    /// What the watcher says it says by itself; that it cannot be started is no death.
+    fn look_for_death(&self) {
+        let gone = match self.wiring() {
+            Some(wiring) if wiring.life.is_some() => wiring.peer_is_gone(),
+            _ => {
+                let _ = self.watch_peer();
+                false
+            }
+        };
+        if gone {
+            self.note_death();
         }
+    }
+
+    fn event_source(&self, half: Half) -> Result<EventSource, Error> {
+        EventSource::new(&*self.wiring().ok_or(Error::NoDoorbell)?, half)
+    }
+
+    fn drain(&self, half: Half) {
+        if let Some(wiring) = self.wiring() {
+            self.0.ground.counters.polls.add_one();
+            wiring.own.of(half).drain();
+            self.look_for_death();
+        }
+    }
+
+    fn system_calls(&self) -> SystemCalls {
+        self.system_calls()
     }
 }
 
 impl fmt::Debug for ShmEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShmEndpoint")
-            .field("region", &self.0.region)
+            .field("region", &self.0.ground.region)
             .field("held", &self.ledger().held())
-            .field("barriers", &self.0.barriers)
+            .field("barriers", &self.0.ground.barriers)
             .field("wiring", &self.wiring())
             .field("system_calls", &self.system_calls())
             .finish()

@@ -4,7 +4,9 @@ use std::fmt;
 use std::io;
 
 use rapace_shm_core::PeerFault;
-use rapace_shm_core::layout::LayoutError;
+use rapace_shm_core::endpoint::PeerId;
+use rapace_shm_core::hub::HubError;
+use rapace_shm_core::layout::{HubLayoutError, LayoutError};
 use rapace_shm_core::link::{LinkError, RecvError, SendError};
 
 use crate::path::PathError;
@@ -70,6 +72,26 @@ pub enum Error {
     /// The segment cannot be attached to.
     #[error(transparent)]
     Link(LinkError),
+    /// What was asked of a hub cannot be done.
+    #[error(transparent)]
+    Hub(HubError),
+    /// The hub's host does not serve that plugin itself.
+    #[error(
+        "plugin {} is none that the host itself serves: it never was there, is gone, or its end of the link was taken", id.0
+    )]
+    NotServed {
+        /// The number.
+        id: PeerId,
+    },
+    /// There is no plugin to hear from, and none can come.
+    #[error("the hub has no plugin that waits together with others, and none can come; add one, or bind a path")]
+    NoPlugins,
+    /// The hub's host cannot be woken by a peer that knows nothing but the path.
+    #[error(
+        "the host of this hub sleeps on a doorbell, which whoever opens the path cannot ring; spawn the plugin, let it \
+         join, or create the hub without doorbells"
+    )]
+    NeedsDoorbell,
     /// The segment is larger than this process allows.
     #[error("segment of {size} bytes is larger than the limit of {limit} bytes; raise {variable} or make it smaller",
         variable = crate::MAX_BYTES_VARIABLE)]
@@ -195,6 +217,9 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
+    /// The reason "no place is free" in a refusal.
+    pub(crate) const FULL: u32 = 6;
+
     /// The reason "something else" in a refusal.
     pub(crate) const UNKNOWN: u32 = 0;
 
@@ -217,6 +242,7 @@ impl HandshakeError {
             3 => "a capability is missing",
             4 => "this process is not admitted",
             5 => "it took too long",
+            Self::FULL => "the hub has no place free",
             _ => "for a reason that it did not say",
         }
     }
@@ -262,6 +288,21 @@ impl From<LinkError> for Error {
     }
 }
 
+impl From<HubError> for Error {
+    fn from(error: HubError) -> Self {
+        match error {
+            HubError::PeerFault(fault) => Self::PeerFault(fault),
+            other => Self::Hub(other),
+        }
+    }
+}
+
+impl From<HubLayoutError> for Error {
+    fn from(error: HubLayoutError) -> Self {
+        Self::Hub(error.into())
+    }
+}
+
 impl From<LayoutError> for Error {
     fn from(error: LayoutError) -> Self {
         Self::Incompatible(error)
@@ -279,7 +320,10 @@ impl From<Error> for io::Error {
             Error::Handshake(HandshakeError::NotAdmitted { .. }) => io::ErrorKind::PermissionDenied,
             Error::Handshake(_) => io::ErrorKind::ConnectionAborted,
             Error::TooLarge { .. } | Error::ForeignLoan => io::ErrorKind::InvalidInput,
-            Error::PeerFault(_) | Error::Incompatible(_) => io::ErrorKind::InvalidData,
+            Error::PeerFault(_) | Error::Incompatible(_) | Error::Hub(HubError::Layout(_)) => {
+                io::ErrorKind::InvalidData
+            }
+            Error::NotServed { .. } | Error::NoPlugins => io::ErrorKind::NotConnected,
             Error::Path(error) => error.kind(),
             Error::Io { source, .. } => source.kind(),
             _ => io::ErrorKind::Other,

@@ -29,7 +29,12 @@ pub struct EventSource(OwnedFd);
 impl EventSource {
     pub(crate) fn new(wiring: &Wiring, half: Half) -> Result<Self, Error> {
         let level = epoll::EventFlags::IN;
-        Ok(Self(epoll_set(wiring.own.of(half), level, wiring.life.as_ref())?))
+        Ok(Self(epoll_set([wiring.own.of(half)], level, wiring.life.as_ref())?))
+    }
+
+    /// The very set that somebody sleeps on: silenced by taking its events.
+    pub(crate) fn of_set(set: &OwnedFd) -> Result<Self, Error> {
+        Ok(Self(set.try_clone().map_err(Error::io("cannot duplicate the epoll set"))?))
     }
 }
 

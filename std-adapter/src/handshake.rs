@@ -1,4 +1,4 @@
-//! How two processes that do not know each other come to share a session: three messages over a Unix socket.
+//! How two processes that do not know each other come to share a session, or a hub: three messages over a Unix socket.
 //!
 //! ```text
 //!   client                                    listener
@@ -11,12 +11,18 @@
 //! The socket keeps message boundaries (`SOCK_SEQPACKET`), so a message is whole or absent. Afterwards it is what tells
 //! each of the other's death, so it is the life socket of the [wiring](crate::wiring): nothing else has to be passed. A
 //! child that inherits its end of such a socket finds the welcome in it already, and only answers.
+//!
+//! A hub's host does the same. Its welcome also says which number the plugin has, and brings a sixth descriptor: the bell
+//! of everybody who waits for a slot.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
+use rapace_shm_core::endpoint::PeerId;
+use rapace_shm_core::hub::HubError;
 use rapace_shm_core::layout::PROTOCOL_VERSION;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
@@ -26,6 +32,7 @@ use rustix::net::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::doorbell::Bell;
 use crate::error::{Error, HandshakeError};
 use crate::poll::poll_until;
 use crate::wiring::{Bells, Wiring};
@@ -39,8 +46,14 @@ const VERSION: u32 = 1;
 /// Capability: sleeps on doorbells, and rings them.
 const DOORBELLS: u32 = 1;
 
+/// Capability: is, or looks for, a hub.
+const HUB: u32 = 2;
+
 /// Descriptors that come with a welcome: the memfd, the listener's two bells, the client's two bells.
 const DESCRIPTORS: usize = 5;
+
+/// Descriptors that come with a hub's welcome: also the bell of those who wait for a slot.
+const HUB_DESCRIPTORS: usize = 6;
 
 /// Kind of message.
 const HELLO: u32 = 1;
@@ -63,8 +76,8 @@ struct Letter {
     capabilities: u32,
     /// Why it was refused.
     reason: u32,
-    /// Zero.
-    reserved: u32,
+    /// In a hub's welcome: the plugin's number. Otherwise zero.
+    peer: u32,
 }
 
 impl Letter {
@@ -76,12 +89,17 @@ impl Letter {
             layout: PROTOCOL_VERSION,
             capabilities: DOORBELLS,
             reason: 0,
-            reserved: 0,
+            peer: 0,
         }
     }
 
+    /// As a hub, or one that looks for a hub, says it.
+    const fn of_hub(self) -> Self {
+        Self { capabilities: DOORBELLS | HUB, ..self }
+    }
+
     /// Whether the two can work together, and this is the message that is due.
-    fn check(&self, expected: u32) -> Result<(), HandshakeError> {
+    fn check(&self, expected: u32, required: u32) -> Result<(), HandshakeError> {
         if self.magic != MAGIC {
             return Err(HandshakeError::NotRapace { seen: self.magic });
         }
@@ -97,8 +115,8 @@ impl Letter {
         if self.layout >> 16 != PROTOCOL_VERSION >> 16 {
             return Err(HandshakeError::Layout { seen: self.layout, expected: PROTOCOL_VERSION });
         }
-        if self.capabilities & DOORBELLS == 0 {
-            return Err(HandshakeError::Capabilities { seen: self.capabilities, required: DOORBELLS });
+        if self.capabilities & required != required {
+            return Err(HandshakeError::Capabilities { seen: self.capabilities, required });
         }
         Ok(())
     }
@@ -131,25 +149,75 @@ impl Offer {
     }
 }
 
+/// What a hub gives a plugin, before the socket becomes the life socket.
+#[derive(Debug)]
+pub(crate) struct HubOffer {
+    pub(crate) bells: Offer,
+    /// The bell of everybody who waits for a slot.
+    pub(crate) slots: Arc<Bell>,
+    /// The plugin's number.
+    pub(crate) id: PeerId,
+}
+
+impl HubOffer {
+    /// The host's side, which waits for data at `data`.
+    pub(crate) fn new(data: &Arc<Bell>, slots: &Arc<Bell>, id: PeerId) -> Result<Self, Error> {
+        let bells = Offer { own: Bells::new()?.heard_at(data), peer: Bells::new()? };
+        Ok(Self { bells, slots: Arc::clone(slots), id })
+    }
+
+    /// Sends the welcome. It never waits: the socket is empty.
+    pub(crate) fn send(&self, socket: BorrowedFd<'_>, memfd: BorrowedFd<'_>) -> Result<(), Error> {
+        let ([a, b], [c, d]) = (self.bells.own.descriptors(), self.bells.peer.descriptors());
+        let letter = Letter { peer: self.id.0.into(), ..Letter::new(WELCOME) };
+        write(socket, letter.of_hub(), &[memfd, a, b, c, d, self.slots.as_fd()])
+    }
+
+    /// The other side of it, for a plugin in this process.
+    pub(crate) fn turned(&self) -> Self {
+        let bells = Offer { own: self.bells.peer.clone(), peer: self.bells.own.clone() };
+        Self { bells, slots: Arc::clone(&self.slots), id: self.id }
+    }
+
+    /// This side's wiring. There is no life socket between two ends in one process.
+    ///
+    /// # Errors
+    /// Too many open files.
+    pub(crate) fn wiring(self, life: Option<OwnedFd>) -> Result<Wiring, Error> {
+        Wiring::with_slots(self.bells.own, self.bells.peer, Some(self.slots), life)
+    }
+}
+
 /// Says hello.
 pub(crate) fn hello(socket: BorrowedFd<'_>) -> Result<(), Error> {
     write(socket, Letter::new(HELLO), &[])
 }
 
+/// Says hello to a hub.
+pub(crate) fn hello_hub(socket: BorrowedFd<'_>) -> Result<(), Error> {
+    write(socket, Letter::new(HELLO).of_hub(), &[])
+}
+
 /// Takes a client's hello, if it is there.
 pub(crate) fn take_hello(socket: BorrowedFd<'_>) -> Result<Option<()>, Error> {
-    take(socket, HELLO)
+    take(socket, HELLO, DOORBELLS)
+}
+
+/// Takes the hello of one that looks for a hub, if it is there.
+pub(crate) fn take_hub_hello(socket: BorrowedFd<'_>) -> Result<Option<()>, Error> {
+    take(socket, HELLO, DOORBELLS | HUB)
 }
 
 /// Takes a client's word that it has attached, if it is there.
 pub(crate) fn take_ready(socket: BorrowedFd<'_>) -> Result<Option<()>, Error> {
-    take(socket, READY)
+    take(socket, READY, DOORBELLS)
 }
 
 /// Tells a client why it gets nothing; whether it hears that is its own affair.
 pub(crate) fn refuse(socket: BorrowedFd<'_>, error: &Error) {
     let reason = match error {
         Error::Handshake(reason) => reason.code(),
+        Error::Hub(HubError::Full { .. }) => HandshakeError::FULL,
         _ => HandshakeError::UNKNOWN,
     };
     let _ = write(socket, Letter { reason, ..Letter::new(REFUSAL) }, &[]);
@@ -157,15 +225,32 @@ pub(crate) fn refuse(socket: BorrowedFd<'_>, error: &Error) {
 
 /// Waits for the welcome: the memfd, and the bells.
 pub(crate) fn take_welcome(socket: &OwnedFd, deadline: Instant) -> Result<(OwnedFd, Offer), Error> {
+    let (_, [memfd, a, b, c, d]) = wait_for_welcome::<DESCRIPTORS>(socket, DOORBELLS, deadline)?;
+    Ok((memfd, Offer { peer: Bells::received(a, b)?, own: Bells::received(c, d)? }))
+}
+
+/// Waits for a hub's welcome: the memfd, the bells, and the plugin's number.
+pub(crate) fn take_hub_welcome(socket: &OwnedFd, deadline: Instant) -> Result<(OwnedFd, HubOffer), Error> {
+    let (letter, [memfd, a, b, c, d, slots]) = wait_for_welcome::<HUB_DESCRIPTORS>(socket, DOORBELLS | HUB, deadline)?;
+    let bells = Offer { peer: Bells::received(a, b)?, own: Bells::received(c, d)? };
+    // A number that none can be is refused when the plugin attaches.
+    let id = PeerId(u16::try_from(letter.peer).unwrap_or(u16::MAX));
+    Ok((memfd, HubOffer { bells, slots: Arc::new(Bell::received(slots)?), id }))
+}
+
+fn wait_for_welcome<const COUNT: usize>(
+    socket: &OwnedFd,
+    required: u32,
+    deadline: Instant,
+) -> Result<(Letter, [OwnedFd; COUNT]), Error> {
     loop {
         let mut descriptors = Vec::new();
         if let Some(letter) = read(socket.as_fd(), &mut descriptors)? {
-            letter.check(WELCOME)?;
+            letter.check(WELCOME, required)?;
             let seen = descriptors.len();
-            let [memfd, a, b, c, d]: [OwnedFd; DESCRIPTORS] =
-                descriptors.try_into().map_err(|_| HandshakeError::Descriptors { seen, expected: DESCRIPTORS })?;
-            let offer = Offer { peer: Bells::received(a, b)?, own: Bells::received(c, d)? };
-            return Ok((memfd, offer));
+            let descriptors = descriptors.try_into();
+            let descriptors = descriptors.map_err(|_| HandshakeError::Descriptors { seen, expected: COUNT })?;
+            return Ok((letter, descriptors));
         }
         if !poll_until(&mut [PollFd::new(socket, PollFlags::IN)], Some(deadline))? {
             return Err(HandshakeError::Timeout.into());
@@ -178,16 +263,16 @@ pub(crate) fn ready(socket: BorrowedFd<'_>) -> Result<(), Error> {
     write(socket, Letter::new(READY), &[])
 }
 
-fn take(socket: BorrowedFd<'_>, kind: u32) -> Result<Option<()>, Error> {
+fn take(socket: BorrowedFd<'_>, kind: u32, required: u32) -> Result<Option<()>, Error> {
     let mut descriptors = Vec::new();
     let Some(letter) = read(socket, &mut descriptors)? else { return Ok(None) };
-    letter.check(kind)?;
+    letter.check(kind, required)?;
     Ok(Some(()))
 }
 
 /// Sends a message whole, or fails.
 fn write(socket: BorrowedFd<'_>, letter: Letter, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HUB_DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
         // There is room for as many as there ever are.
@@ -203,7 +288,7 @@ fn write(socket: BorrowedFd<'_>, letter: Letter, descriptors: &[BorrowedFd<'_>])
 
 /// Receives a message whole, with the descriptors that came along; `None` if there is none yet.
 fn read(socket: BorrowedFd<'_>, descriptors: &mut Vec<OwnedFd>) -> Result<Option<Letter>, Error> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HUB_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [0; size_of::<Letter>()];
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;

@@ -54,16 +54,20 @@ mod endpoint;
 mod error;
 mod event_source;
 pub mod futex;
+mod ground;
 mod handshake;
+mod hub;
 mod inherit;
 pub mod inspect;
 mod listener;
 mod mapping;
 mod metrics;
+mod os_endpoint;
 pub mod path;
 mod poll;
 mod process;
 mod receiver;
+mod reception;
 mod sender;
 mod session;
 mod shared;
@@ -81,17 +85,24 @@ pub use doorbell::{Doorbell, close_peer_fd};
 pub use endpoint::{Loan, Message, Payload, ShmEndpoint};
 pub use error::{Error, HandshakeError, Unsent};
 pub use event_source::EventSource;
+pub use hub::{
+    Heard, HeardFrom, HostEndpoint, HostLinkEndpoint, HostLoan, HostMessage, HostPayload, HostReceiver, HostSender,
+    HubEnd, HubHost, HubLoan, HubMessage, HubOptions, HubPayload, HubPeer, HubReceiver, HubSender, PeerEndpoint,
+};
 pub use inherit::Passing;
 pub use listener::{PeerCredentials, ShmListener};
 pub use mapping::{MAX_BYTES_VARIABLE, Mapping};
 pub use metrics::ShmMetrics;
+pub use os_endpoint::OsEndpoint;
 pub use rapace_shm_core as core;
 pub use rapace_shm_core::PeerFault;
 #[cfg(feature = "allocator")]
 pub use rapace_shm_core::allocator::{ShmAllocator, allocator_api2};
+pub use rapace_shm_core::endpoint::PeerId;
+pub use rapace_shm_core::hub::{HubError, Reaped, Waits};
 pub use rapace_shm_core::layout::{
-    DEFAULT_RING_CAPACITY, DEFAULT_SLOT_COUNT, DEFAULT_SLOT_SIZE, FrameFlags, INLINE_PAYLOAD_SIZE, LayoutError,
-    MsgDescHot, ShmSessionConfig,
+    DEFAULT_RING_CAPACITY, DEFAULT_SLOT_COUNT, DEFAULT_SLOT_SIZE, FrameFlags, HubConfig, HubLayoutError,
+    INLINE_PAYLOAD_SIZE, LayoutError, MsgDescHot, PeerState, ShmSessionConfig, SizeClass,
 };
 pub use rapace_shm_core::link::{LinkStatus, PeerRole};
 pub use receiver::{Iter, Receiver};

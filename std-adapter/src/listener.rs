@@ -1,29 +1,21 @@
 //! The listener: where processes that know a path come to get a session.
 //!
-//! It serves many clients, and many handshakes at once: a client that connects and says nothing holds up nobody. The
-//! socket, and every handshake under way, is in one epoll set, whose descriptor is the listener's own for an event loop.
+//! It serves many clients, and many handshakes at once ([`Reception`]). The epoll set of those is the listener's own
+//! descriptor for an event loop.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, epoll};
-use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
-use rustix::net::{SocketFlags, accept_with};
 use rustix::process::geteuid;
 
 use crate::ShmSessionConfig;
 use crate::error::{Error, HandshakeError};
 use crate::handshake::{self, Offer};
-use crate::poll::poll_until;
+use crate::reception::{Progress, Reception};
 use crate::session::{SessionOptions, ShmSession};
-use crate::socket::BoundSocket;
-use crate::trace::event;
-
-/// How many handshakes are under way at most. More clients wait in the kernel's queue.
-const MOST_PENDING: usize = 64;
 
 /// Who is at the other end of a socket, as the kernel says: as of when it connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +52,6 @@ impl PeerCredentials {
     }
 }
 
-type Admit = Box<dyn Fn(&PeerCredentials) -> bool + Send + Sync>;
-
 /// Waits at a path for processes that want a session. Each gets one of its own.
 ///
 /// ```
@@ -83,25 +73,18 @@ type Admit = Box<dyn Fn(&PeerCredentials) -> bool + Send + Sync>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ShmListener {
-    socket: BoundSocket,
-    epoll: OwnedFd,
-    pending: Vec<Pending>,
+    reception: Reception<Stage>,
     config: ShmSessionConfig,
     options: SessionOptions,
-    admit: Admit,
 }
 
-/// A handshake under way.
-struct Pending {
-    socket: OwnedFd,
-    deadline: Instant,
-    stage: Stage,
-}
-
+/// How far a client has got.
+#[derive(Default)]
 enum Stage {
-    /// The client is to say hello.
+    /// It is to say hello.
+    #[default]
     Hello,
-    /// The client is to attach to this session; `None`: to the one whose peer is being replaced.
+    /// It is to attach to this session; `None`: to the one whose peer is being replaced.
     Ready { offer: Offer, session: Option<Box<ShmSession>> },
 }
 
@@ -118,24 +101,13 @@ impl ShmListener {
 
     pub(crate) fn bind_with(path: &Path, config: ShmSessionConfig, options: SessionOptions) -> Result<Self, Error> {
         config.validate()?;
-        let socket = BoundSocket::bind(path)?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::io("cannot create an epoll set"))?;
-        let listener = Self {
-            socket,
-            epoll,
-            pending: Vec::new(),
-            config,
-            options,
-            admit: Box::new(PeerCredentials::is_same_user),
-        };
-        listener.attend(listener.socket.as_fd())?;
-        Ok(listener)
+        Ok(Self { reception: Reception::bind(path, options.handshake_timeout)?, config, options })
     }
 
     /// Who may have a session, instead of "processes of the same user". For another user to reach the socket at all, the
     /// path's mode has to be changed as well.
     pub fn admit_if(&mut self, admitted: impl Fn(&PeerCredentials) -> bool + Send + Sync + 'static) {
-        self.admit = Box::new(admitted);
+        self.reception.admit_if(admitted);
     }
 
     /// The next client's session; waits for one.
@@ -161,7 +133,7 @@ impl ShmListener {
     /// As [`accept`](Self::accept).
     pub fn try_accept(&mut self) -> Result<Option<ShmSession>, Error> {
         match self.drive(&mut None) {
-            Ok(Some(Agreed { session: Some(session), offer, socket })) => {
+            Ok(Some((Stage::Ready { session: Some(session), offer }, socket))) => {
                 session.rewire(offer.wiring(socket)?);
                 Ok(Some(*session))
             }
@@ -175,7 +147,7 @@ impl ShmListener {
             if let Some(session) = self.try_accept()? {
                 return Ok(session);
             }
-            self.wait(deadline)?;
+            self.reception.wait(deadline)?;
         }
     }
 
@@ -190,117 +162,40 @@ impl ShmListener {
         loop {
             let mut vacant = Some(&mut *session);
             match self.drive(&mut vacant)? {
-                Some(Agreed { session: None, offer, socket }) => {
+                Some((Stage::Ready { session: None, offer }, socket)) => {
                     session.rewire(offer.wiring(socket)?);
                     return Ok(());
                 }
                 // It began before, and has a session of its own: which nobody asked for any more.
                 Some(_) => {}
-                None => self.wait(deadline)?,
+                None => self.reception.wait(deadline)?,
             }
         }
     }
 
-    /// Waits until there is something to drive, or a handshake has taken too long.
-    fn wait(&self, deadline: Option<Instant>) -> Result<(), Error> {
-        let soonest = self.pending.iter().map(|pending| pending.deadline).chain(deadline).min();
-        let stirred = poll_until(&mut [PollFd::new(&self.epoll, PollFlags::IN)], soonest)?;
-        if !stirred && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(Error::Timeout);
-        }
-        Ok(())
-    }
-
-    /// Goes on with everything that can go on, until a client is agreed with. `vacant`: the session whose peer is to be
-    /// replaced, for the first client that says hello.
-    fn drive(&mut self, vacant: &mut Option<&mut ShmSession>) -> Result<Option<Agreed>, Error> {
-        self.take_new_clients()?;
-        let mut place = 0;
-        while let Some(pending) = self.pending.get_mut(place) {
-            match pending.step(self.config, self.options, vacant) {
-                Ok(Progress::Waiting) => place += 1,
-                Ok(Progress::Further) => {}
-                Ok(Progress::Attached) => return Ok(self.pending.swap_remove(place).agree()),
-                Err(error) => {
-                    let failed = self.pending.swap_remove(place);
-                    event!(WARN, %error, "handshake failed");
-                    handshake::refuse(failed.socket.as_fd(), &error);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Takes clients out of the kernel's queue.
-    fn take_new_clients(&mut self) -> Result<(), Error> {
-        while self.pending.len() < MOST_PENDING {
-            let socket = match accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(socket) => socket,
-                Err(Errno::AGAIN) => return Ok(()),
-                // It has gone again.
-                Err(Errno::INTR | Errno::CONNABORTED) => continue,
-                Err(error) => return Err(Error::io("cannot accept a client")(error)),
-            };
-            let client = PeerCredentials::of(socket.as_fd())?;
-            if let Err(error) = client.admit((self.admit)(&client)) {
-                event!(WARN, pid = client.pid, uid = client.uid, "client not admitted");
-                handshake::refuse(socket.as_fd(), &error);
-                return Err(error);
-            }
-            // Closing the socket takes it out of the set again.
-            self.attend(socket.as_fd())?;
-            let deadline = Instant::now() + self.options.handshake_timeout;
-            self.pending.push(Pending { socket, deadline, stage: Stage::Hello });
-        }
-        Ok(())
-    }
-
-    /// Wakes whoever waits for the set. Which socket it was does not matter: every one is looked at.
-    fn attend(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
-        let data = epoll::EventData::new_u64(0);
-        epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN).map_err(Error::io("cannot wait for a client"))
+    /// Goes on with every handshake until a client is agreed with. `vacant`: the session whose peer is to be replaced, for
+    /// the first client that says hello.
+    fn drive(&mut self, vacant: &mut Option<&mut ShmSession>) -> Result<Option<(Stage, OwnedFd)>, Error> {
+        let (config, options) = (self.config, self.options);
+        self.reception.drive(|socket, stage| stage.step(socket, config, options, vacant))
     }
 }
 
-/// A client that has attached.
-struct Agreed {
-    session: Option<Box<ShmSession>>,
-    offer: Offer,
-    socket: OwnedFd,
-}
-
-enum Progress {
-    /// Nothing has come.
-    Waiting,
-    /// A message has come, and another one may have.
-    Further,
-    /// The client has attached.
-    Attached,
-}
-
-impl Pending {
+impl Stage {
     /// Takes the message that is due, if it is there.
     fn step(
         &mut self,
+        socket: BorrowedFd<'_>,
         config: ShmSessionConfig,
         options: SessionOptions,
         vacant: &mut Option<&mut ShmSession>,
     ) -> Result<Progress, Error> {
-        let socket = self.socket.as_fd();
-        let arrived = match &self.stage {
-            Stage::Hello => handshake::take_hello(socket)?,
-            Stage::Ready { .. } => handshake::take_ready(socket)?,
-        };
-        if arrived.is_none() {
-            return if Instant::now() < self.deadline {
-                Ok(Progress::Waiting)
-            } else {
-                Err(HandshakeError::Timeout.into())
-            };
+        if let Self::Ready { .. } = self {
+            let ready = handshake::take_ready(socket)?;
+            return Ok(ready.map_or(Progress::Waiting, |()| Progress::Agreed));
         }
-        if let Stage::Ready { .. } = self.stage {
-            return Ok(Progress::Attached);
+        if handshake::take_hello(socket)?.is_none() {
+            return Ok(Progress::Waiting);
         }
         let offer = Offer::new()?;
         let session = match vacant.take() {
@@ -314,15 +209,8 @@ impl Pending {
                 Some(Box::new(session))
             }
         };
-        self.stage = Stage::Ready { offer, session };
+        *self = Self::Ready { offer, session };
         Ok(Progress::Further)
-    }
-
-    fn agree(self) -> Option<Agreed> {
-        match self.stage {
-            Stage::Ready { offer, session } => Some(Agreed { session, offer, socket: self.socket }),
-            Stage::Hello => None,
-        }
     }
 }
 
@@ -330,15 +218,14 @@ impl Pending {
 /// by the next call.
 impl AsFd for ShmListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+        self.reception.as_fd()
     }
 }
 
 impl fmt::Debug for ShmListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShmListener")
-            .field("socket", &self.socket)
-            .field("pending", &self.pending.len())
+            .field("reception", &self.reception)
             .field("config", &self.config)
             .finish_non_exhaustive()
     }

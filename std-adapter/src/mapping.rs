@@ -21,6 +21,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use rustix::process::geteuid;
 
 use crate::error::Error;
 use crate::path::PathFile;
@@ -69,6 +70,23 @@ impl Mapping {
         check_limit(len)?;
         // Invariant 2: the seal was just checked and cannot be taken back.
         Self::of(map(file, len)?, len, None)
+    }
+
+    /// As [`of_sealed`](Self::of_sealed), or the whole of a file of this user that has a name, as those have that are opened
+    /// by it.
+    pub(crate) fn of_sealed_or_named(file: BorrowedFd<'_>) -> Result<Self, Error> {
+        let stat = fstat(file).map_err(Error::io("cannot read the size of the segment"))?;
+        if stat.st_nlink == 0 || stat.st_uid != geteuid().as_raw() {
+            return Self::of_sealed(file);
+        }
+        let len = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+        check_limit(len)?;
+        Self::of(map(file, len)?, len, None)
+    }
+
+    /// The file at a path that this maps, if it maps one.
+    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
     }
 
     /// The first `len` bytes of a file that has at least as many.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
-use rapace_shm_core::link::PeerWords;
+use rapace_shm_core::layout::ProcessWords;
 use rapace_shm_core::region::{Region, Word};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
@@ -45,7 +45,7 @@ impl Process {
     }
 
     /// Says in the segment that this process is the peer.
-    pub(crate) fn write<R: Region>(self, region: &R, words: PeerWords) {
+    pub(crate) fn write<R: Region>(self, region: &R, words: ProcessWords) {
         region.u32(words.pid_namespace).store(self.namespace, Ordering::Relaxed);
         region.u64(words.start).store(self.start, Ordering::Relaxed);
         // Release pairs with the Acquire in `read`: whoever sees the number sees the rest.
@@ -58,7 +58,7 @@ impl Process {
     }
 
     /// The process that the peer says it is, if it says so.
-    pub(crate) fn read<R: Region>(region: &R, words: PeerWords) -> Option<Self> {
+    pub(crate) fn read<R: Region>(region: &R, words: ProcessWords) -> Option<Self> {
         let pid = region.u32(words.pid).load(Ordering::Acquire);
         (pid != 0).then(|| Self {
             pid,

@@ -4,30 +4,34 @@ use std::time::Instant;
 
 use rapace_shm_core::endpoint::Half;
 use rapace_shm_core::link;
+use rapace_shm_core::slots::{DataSegment, SlotPool};
 use rapace_shm_core::wake::Step;
 
 use crate::copying::CopyingReceiver;
 use crate::endpoint::{Message, ShmEndpoint};
 use crate::error::Error;
 use crate::event_source::EventSource;
+use crate::os_endpoint::OsEndpoint;
 use crate::spin::{NOW_AND_THEN, Spin};
 use crate::system_calls::SystemCalls;
 use crate::wait::{Waits, until_ready};
 
-/// The receiving half of a session. `Send`, but neither `Sync` nor `Clone`: the ring has one consumer.
+/// The receiving half of a session, or of a hub's link. `Send`, but neither `Sync` nor `Clone`: the ring has one consumer.
 ///
 /// Dropping it closes this direction: the peer's sends fail, and what it had sent but nobody took is freed. That does
 /// not block.
 #[derive(Debug)]
-pub struct Receiver {
-    link: link::Receiver<ShmEndpoint>,
+pub struct Receiver<E: OsEndpoint = ShmEndpoint, P: SlotPool = DataSegment> {
+    link: link::Receiver<E, P>,
     spin: Spin,
     /// How often [`try_recv`](Self::try_recv) found nothing.
     empty_looks: u32,
 }
 
-impl Waits for link::Receiver<ShmEndpoint> {
-    fn endpoint(&self) -> &ShmEndpoint {
+impl<E: OsEndpoint, P: SlotPool> Waits for link::Receiver<E, P> {
+    type Endpoint = E;
+
+    fn endpoint(&self) -> &E {
         self.endpoint()
     }
 
@@ -36,18 +40,18 @@ impl Waits for link::Receiver<ShmEndpoint> {
     }
 }
 
-impl Receiver {
-    pub(crate) fn new(link: link::Receiver<ShmEndpoint>, spin: Spin) -> Self {
+impl<E: OsEndpoint, P: SlotPool> Receiver<E, P> {
+    pub(crate) fn new(link: link::Receiver<E, P>, spin: Spin) -> Self {
         Self { link, spin, empty_looks: 0 }
     }
 
-    pub(crate) fn link(&mut self) -> &mut link::Receiver<ShmEndpoint> {
+    pub(crate) fn link(&mut self) -> &mut link::Receiver<E, P> {
         &mut self.link
     }
 
     /// This side's environment.
     #[must_use]
-    pub fn endpoint(&self) -> &ShmEndpoint {
+    pub fn endpoint(&self) -> &E {
         self.link.endpoint()
     }
 
@@ -67,7 +71,7 @@ impl Receiver {
     /// # Errors
     /// [`Error::Closed`] after the peer's last message, or [`Error::PeerFault`].
     #[inline(always)]
-    pub fn recv(&mut self) -> Result<Message, Error> {
+    pub fn recv(&mut self) -> Result<Message<E, P>, Error> {
         self.recv_until(None)
     }
 
@@ -76,7 +80,7 @@ impl Receiver {
     /// # Errors
     /// [`Error::Empty`], or as [`recv`](Self::recv).
     #[inline(always)]
-    pub fn try_recv(&mut self) -> Result<Message, Error> {
+    pub fn try_recv(&mut self) -> Result<Message<E, P>, Error> {
         if let Some(message) = self.link.recv_inline() {
             return Ok(message);
         }
@@ -100,12 +104,12 @@ impl Receiver {
     ///
     /// # Errors
     /// [`Error::Timeout`], or as [`recv`](Self::recv).
-    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Message, Error> {
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Message<E, P>, Error> {
         self.recv_until(Some(deadline))
     }
 
     #[inline(always)]
-    fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Message, Error> {
+    fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Message<E, P>, Error> {
         loop {
             if let Some(message) = self.link.recv_inline() {
                 return Ok(message);
@@ -136,7 +140,7 @@ impl Receiver {
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
-    pub fn poll_recv(&mut self) -> Result<Step<Message>, Error> {
+    pub fn poll_recv(&mut self) -> Result<Step<Message<E, P>>, Error> {
         Ok(self.link.poll_recv()?)
     }
 
@@ -191,12 +195,12 @@ impl Receiver {
     /// For a peer that is not trusted to leave a payload alone while it is read: a receiver that copies every message into
     /// private memory before it hands it out.
     #[must_use]
-    pub fn copying(self) -> CopyingReceiver {
+    pub fn copying(self) -> CopyingReceiver<E, P> {
         CopyingReceiver::new(self)
     }
 
     /// Messages until the peer closes; waits for each.
-    pub fn iter(&mut self) -> Iter<'_> {
+    pub fn iter(&mut self) -> Iter<'_, E, P> {
         Iter { receiver: self, ended: false }
     }
 
@@ -206,24 +210,24 @@ impl Receiver {
     }
 }
 
-impl<'a> IntoIterator for &'a mut Receiver {
-    type Item = Result<Message, Error>;
-    type IntoIter = Iter<'a>;
+impl<'a, E: OsEndpoint, P: SlotPool> IntoIterator for &'a mut Receiver<E, P> {
+    type Item = Result<Message<E, P>, Error>;
+    type IntoIter = Iter<'a, E, P>;
 
-    fn into_iter(self) -> Iter<'a> {
+    fn into_iter(self) -> Iter<'a, E, P> {
         self.iter()
     }
 }
 
 /// Messages until the peer closes. An error is the last item.
 #[derive(Debug)]
-pub struct Iter<'a> {
-    receiver: &'a mut Receiver,
+pub struct Iter<'a, E: OsEndpoint = ShmEndpoint, P: SlotPool = DataSegment> {
+    receiver: &'a mut Receiver<E, P>,
     ended: bool,
 }
 
-impl Iterator for Iter<'_> {
-    type Item = Result<Message, Error>;
+impl<E: OsEndpoint, P: SlotPool> Iterator for Iter<'_, E, P> {
+    type Item = Result<Message<E, P>, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -242,4 +246,4 @@ impl Iterator for Iter<'_> {
     }
 }
 
-impl std::iter::FusedIterator for Iter<'_> {}
+impl<E: OsEndpoint, P: SlotPool> std::iter::FusedIterator for Iter<'_, E, P> {}

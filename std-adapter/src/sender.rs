@@ -7,30 +7,33 @@ use std::time::Instant;
 use rapace_shm_core::endpoint::Half;
 use rapace_shm_core::layout::MsgDescHot;
 use rapace_shm_core::link::{self, SendError};
-use rapace_shm_core::slots::DataSegment;
+use rapace_shm_core::slots::{DataSegment, SlotPool};
 use rapace_shm_core::wake::Step;
 
 use crate::endpoint::{Loan, ShmEndpoint};
 use crate::error::{Error, Unsent};
 use crate::event_source::EventSource;
+use crate::os_endpoint::OsEndpoint;
 use crate::spin::Spin;
 use crate::system_calls::SystemCalls;
 use crate::wait::{Waits, until_ready};
 #[cfg(feature = "allocator")]
 pub use in_place::{ShmVec, shm_vec, shm_vec_with_capacity};
 
-/// The sending half of a session. `Send`, but neither `Sync` nor `Clone`: the ring has one producer.
+/// The sending half of a session, or of a hub's link. `Send`, but neither `Sync` nor `Clone`: the ring has one producer.
 ///
 /// Dropping it closes this direction: the peer receives everything that was sent, then sees the end. That does not
 /// block.
 #[derive(Debug)]
-pub struct Sender {
-    link: link::Sender<ShmEndpoint>,
+pub struct Sender<E: OsEndpoint = ShmEndpoint, P: SlotPool = DataSegment> {
+    link: link::Sender<E, P>,
     spin: Spin,
 }
 
-impl Waits for link::Sender<ShmEndpoint> {
-    fn endpoint(&self) -> &ShmEndpoint {
+impl<E: OsEndpoint, P: SlotPool> Waits for link::Sender<E, P> {
+    type Endpoint = E;
+
+    fn endpoint(&self) -> &E {
         self.endpoint()
     }
 
@@ -47,18 +50,18 @@ fn unless_full<T>(sent: Result<T, SendError>) -> Option<Result<T, Error>> {
     }
 }
 
-impl Sender {
-    pub(crate) fn new(link: link::Sender<ShmEndpoint>, spin: Spin) -> Self {
+impl<E: OsEndpoint, P: SlotPool> Sender<E, P> {
+    pub(crate) fn new(link: link::Sender<E, P>, spin: Spin) -> Self {
         Self { link, spin }
     }
 
-    pub(crate) fn link(&mut self) -> &mut link::Sender<ShmEndpoint> {
+    pub(crate) fn link(&mut self) -> &mut link::Sender<E, P> {
         &mut self.link
     }
 
     /// This side's environment.
     #[must_use]
-    pub fn endpoint(&self) -> &ShmEndpoint {
+    pub fn endpoint(&self) -> &E {
         self.link.endpoint()
     }
 
@@ -70,7 +73,7 @@ impl Sender {
 
     /// The slot pool below the loans, and this side's environment: for measurements and snapshots.
     #[must_use]
-    pub fn slots(&self) -> (&ShmEndpoint, DataSegment) {
+    pub fn slots(&self) -> (&E, P) {
         (self.link.endpoint(), *self.link.pool())
     }
 
@@ -167,7 +170,7 @@ impl Sender {
     /// # Errors
     /// [`Error::Closed`], [`Error::TooLarge`] or [`Error::PeerFault`].
     #[inline]
-    pub fn loan(&mut self, len: usize) -> Result<Loan, Error> {
+    pub fn loan(&mut self, len: usize) -> Result<Loan<E, P>, Error> {
         self.loan_until(len, None)
     }
 
@@ -176,7 +179,7 @@ impl Sender {
     /// # Errors
     /// [`Error::Full`], or as [`loan`](Self::loan).
     #[inline]
-    pub fn try_loan(&mut self, len: usize) -> Result<Loan, Error> {
+    pub fn try_loan(&mut self, len: usize) -> Result<Loan<E, P>, Error> {
         Ok(self.link.try_loan(len)?)
     }
 
@@ -184,12 +187,12 @@ impl Sender {
     ///
     /// # Errors
     /// [`Error::Timeout`], or as [`loan`](Self::loan).
-    pub fn loan_deadline(&mut self, len: usize, deadline: Instant) -> Result<Loan, Error> {
+    pub fn loan_deadline(&mut self, len: usize, deadline: Instant) -> Result<Loan<E, P>, Error> {
         self.loan_until(len, Some(deadline))
     }
 
     #[inline]
-    fn loan_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Loan, Error> {
+    fn loan_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Loan<E, P>, Error> {
         if let Some(loan) = unless_full(self.link.try_loan(len)) {
             return loan;
         }
@@ -207,7 +210,7 @@ impl Sender {
     /// # Errors
     /// [`Error::Closed`], [`Error::ForeignLoan`] or [`Error::PeerFault`]; the loan comes back.
     #[inline]
-    pub fn send_loan(&mut self, descriptor: &MsgDescHot, loan: Loan) -> Result<(), Unsent> {
+    pub fn send_loan(&mut self, descriptor: &MsgDescHot, loan: Loan<E, P>) -> Result<(), Unsent<Loan<E, P>>> {
         self.send_loan_until(descriptor, loan, None)
     }
 
@@ -216,7 +219,7 @@ impl Sender {
     /// # Errors
     /// [`Error::Full`], or as [`send_loan`](Self::send_loan); the loan comes back.
     #[inline]
-    pub fn try_send_loan(&mut self, descriptor: &MsgDescHot, loan: Loan) -> Result<(), Unsent> {
+    pub fn try_send_loan(&mut self, descriptor: &MsgDescHot, loan: Loan<E, P>) -> Result<(), Unsent<Loan<E, P>>> {
         let mut loan = Some(loan);
         let sent = self.link.feed_loan(descriptor, &mut loan);
         self.link.flush();
@@ -227,7 +230,12 @@ impl Sender {
     ///
     /// # Errors
     /// [`Error::Timeout`], or as [`send_loan`](Self::send_loan); the loan comes back.
-    pub fn send_loan_deadline(&mut self, descriptor: &MsgDescHot, loan: Loan, deadline: Instant) -> Result<(), Unsent> {
+    pub fn send_loan_deadline(
+        &mut self,
+        descriptor: &MsgDescHot,
+        loan: Loan<E, P>,
+        deadline: Instant,
+    ) -> Result<(), Unsent<Loan<E, P>>> {
         self.send_loan_until(descriptor, loan, Some(deadline))
     }
 
@@ -235,9 +243,9 @@ impl Sender {
     fn send_loan_until(
         &mut self,
         descriptor: &MsgDescHot,
-        loan: Loan,
+        loan: Loan<E, P>,
         deadline: Option<Instant>,
-    ) -> Result<(), Unsent> {
+    ) -> Result<(), Unsent<Loan<E, P>>> {
         let loan = match self.try_send_loan(descriptor, loan) {
             Err(Unsent { error: Error::Full, loan: Some(loan) }) => loan,
             done => return done,
@@ -270,7 +278,7 @@ impl Sender {
     ///
     /// # Errors
     /// As [`loan`](Self::loan).
-    pub fn poll_loan(&mut self, len: usize) -> Result<Step<Loan>, Error> {
+    pub fn poll_loan(&mut self, len: usize) -> Result<Step<Loan<E, P>>, Error> {
         Ok(self.link.poll_loan(len)?)
     }
 
@@ -278,7 +286,11 @@ impl Sender {
     ///
     /// # Errors
     /// As [`send_loan`](Self::send_loan); the loan stays.
-    pub fn poll_send_loan(&mut self, descriptor: &MsgDescHot, loan: &mut Option<Loan>) -> Result<Step<()>, Error> {
+    pub fn poll_send_loan(
+        &mut self,
+        descriptor: &MsgDescHot,
+        loan: &mut Option<Loan<E, P>>,
+    ) -> Result<Step<()>, Error> {
         Ok(self.link.poll_send_loan(descriptor, loan)?)
     }
 
@@ -294,7 +306,7 @@ impl Sender {
     ///
     /// # Errors
     /// As [`try_send_loan`](Self::try_send_loan); the loan stays.
-    pub fn feed_loan(&mut self, descriptor: &MsgDescHot, loan: &mut Option<Loan>) -> Result<(), Error> {
+    pub fn feed_loan(&mut self, descriptor: &MsgDescHot, loan: &mut Option<Loan<E, P>>) -> Result<(), Error> {
         Ok(self.link.feed_loan(descriptor, loan)?)
     }
 

@@ -21,10 +21,12 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rapace_shm_core::endpoint::SleepKind;
+use rapace_shm_core::slots::{DataSegment, SlotPool};
 use rapace_shm_core::wake::{Step, Ticket};
 
 use crate::endpoint::{Loan, ShmEndpoint};
 use crate::error::{Error, Unsent};
+use crate::os_endpoint::OsEndpoint;
 use crate::sender::Sender;
 use crate::{INLINE_PAYLOAD_SIZE, MsgDescHot};
 
@@ -50,14 +52,13 @@ use crate::{INLINE_PAYLOAD_SIZE, MsgDescHot};
 /// })?;
 /// # Ok::<(), rapace_shm::Error>(())
 /// ```
-#[derive(Clone)]
-pub struct SharedSender(Arc<Shared>);
+pub struct SharedSender<E: OsEndpoint = ShmEndpoint, P: SlotPool = DataSegment>(Arc<Shared<E, P>>);
 
-struct Shared {
-    sender: Mutex<Sender>,
+struct Shared<E: OsEndpoint, P: SlotPool> {
+    sender: Mutex<Sender<E, P>>,
     slots: Mutex<()>,
     ring: Mutex<()>,
-    endpoint: ShmEndpoint,
+    endpoint: E,
     bell: Mutex<BellSleepers>,
     bell_has_rung: Condvar,
 }
@@ -71,10 +72,10 @@ struct BellSleepers {
     rings: u64,
 }
 
-impl SharedSender {
+impl<E: OsEndpoint, P: SlotPool> SharedSender<E, P> {
     /// Shares a sender.
     #[must_use]
-    pub fn new(sender: Sender) -> Self {
+    pub fn new(sender: Sender<E, P>) -> Self {
         let endpoint = sender.endpoint().clone();
         Self(Arc::new(Shared {
             sender: Mutex::new(sender),
@@ -90,7 +91,7 @@ impl SharedSender {
     ///
     /// # Errors
     /// This clone, if there are others.
-    pub fn into_inner(self) -> Result<Sender, Self> {
+    pub fn into_inner(self) -> Result<Sender<E, P>, Self> {
         Arc::try_unwrap(self.0).map(|shared| shared.sender.into_inner()).map_err(Self)
     }
 
@@ -124,7 +125,7 @@ impl SharedSender {
     ///
     /// # Errors
     /// As [`Sender::loan`].
-    pub fn loan(&self, len: usize) -> Result<Loan, Error> {
+    pub fn loan(&self, len: usize) -> Result<Loan<E, P>, Error> {
         self.loan_until(len, None)
     }
 
@@ -132,11 +133,11 @@ impl SharedSender {
     ///
     /// # Errors
     /// [`Error::Timeout`], or as [`Sender::loan`].
-    pub fn loan_deadline(&self, len: usize, deadline: Instant) -> Result<Loan, Error> {
+    pub fn loan_deadline(&self, len: usize, deadline: Instant) -> Result<Loan<E, P>, Error> {
         self.loan_until(len, Some(deadline))
     }
 
-    fn loan_until(&self, len: usize, deadline: Option<Instant>) -> Result<Loan, Error> {
+    fn loan_until(&self, len: usize, deadline: Option<Instant>) -> Result<Loan<E, P>, Error> {
         let _turn = turn(&self.0.slots, deadline)?;
         self.until_ready(deadline, |sender| sender.poll_loan(len))
     }
@@ -145,7 +146,7 @@ impl SharedSender {
     ///
     /// # Errors
     /// As [`Sender::send_loan`]; the loan comes back.
-    pub fn send_loan(&self, descriptor: &MsgDescHot, loan: Loan) -> Result<(), Unsent> {
+    pub fn send_loan(&self, descriptor: &MsgDescHot, loan: Loan<E, P>) -> Result<(), Unsent<Loan<E, P>>> {
         self.send_loan_until(descriptor, loan, None)
     }
 
@@ -153,11 +154,21 @@ impl SharedSender {
     ///
     /// # Errors
     /// [`Error::Timeout`], or as [`Sender::send_loan`]; the loan comes back.
-    pub fn send_loan_deadline(&self, descriptor: &MsgDescHot, loan: Loan, deadline: Instant) -> Result<(), Unsent> {
+    pub fn send_loan_deadline(
+        &self,
+        descriptor: &MsgDescHot,
+        loan: Loan<E, P>,
+        deadline: Instant,
+    ) -> Result<(), Unsent<Loan<E, P>>> {
         self.send_loan_until(descriptor, loan, Some(deadline))
     }
 
-    fn send_loan_until(&self, descriptor: &MsgDescHot, loan: Loan, deadline: Option<Instant>) -> Result<(), Unsent> {
+    fn send_loan_until(
+        &self,
+        descriptor: &MsgDescHot,
+        loan: Loan<E, P>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Unsent<Loan<E, P>>> {
         let mut loan = Some(loan);
         let sent = turn(&self.0.ring, deadline)
             .and_then(|_turn| self.until_ready(deadline, |sender| sender.poll_send_loan(descriptor, &mut loan)));
@@ -173,7 +184,7 @@ impl SharedSender {
     fn until_ready<T>(
         &self,
         deadline: Option<Instant>,
-        mut step: impl FnMut(&mut Sender) -> Result<Step<T>, Error>,
+        mut step: impl FnMut(&mut Sender<E, P>) -> Result<Step<T>, Error>,
     ) -> Result<T, Error> {
         loop {
             // Counted before the look: a ring since then is one that may be meant for this thread.
@@ -190,7 +201,7 @@ impl SharedSender {
     }
 }
 
-impl Shared {
+impl<E: OsEndpoint, P: SlotPool> Shared<E, P> {
     /// Sleeps where the ticket says, unless the bell has rung more often than `rings` times; false if the deadline passed.
     fn sleep(&self, ticket: &Ticket, rings: u64, deadline: Option<Instant>) -> Result<bool, Error> {
         if ticket.kind() == SleepKind::Word {
@@ -226,7 +237,13 @@ fn turn(of: &Mutex<()>, deadline: Option<Instant>) -> Result<MutexGuard<'_, ()>,
     }
 }
 
-impl fmt::Debug for SharedSender {
+impl<E: OsEndpoint, P: SlotPool> Clone for SharedSender<E, P> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<E: OsEndpoint + fmt::Debug, P: SlotPool> fmt::Debug for SharedSender<E, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedSender").field("endpoint", &self.0.endpoint).finish_non_exhaustive()
     }

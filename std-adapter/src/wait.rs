@@ -4,14 +4,16 @@ use std::time::Instant;
 
 use rapace_shm_core::wake::Step;
 
-use crate::endpoint::ShmEndpoint;
 use crate::error::Error;
+use crate::os_endpoint::OsEndpoint;
 use crate::spin::Spin;
 
 /// A half of a link that can try, and that can say what to sleep on.
 pub(crate) trait Waits {
+    /// What can sleep.
+    type Endpoint: OsEndpoint;
     /// This side's environment.
-    fn endpoint(&self) -> &ShmEndpoint;
+    fn endpoint(&self) -> &Self::Endpoint;
     /// Says that this side will not sleep after all.
     fn disarm(&mut self);
 }

@@ -42,6 +42,11 @@ impl Bells {
         Ok(Self { receiver: Arc::new(Bell::received(receiver)?), sender: Arc::new(Bell::received(sender)?) })
     }
 
+    /// These, but for the receiver's, which is one that many ring.
+    pub(crate) fn heard_at(self, receiver: &Arc<Bell>) -> Self {
+        Self { receiver: Arc::clone(receiver), ..self }
+    }
+
     pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
         [self.receiver.as_fd(), self.sender.as_fd()]
     }
@@ -61,9 +66,12 @@ pub(crate) struct Wiring {
     pub(crate) own: Bells,
     /// The peer's.
     pub(crate) peer: Bells,
+    /// In a hub: the bell of everybody who waits for a slot. Who waits for a place in a ring hears it, too, and looks once
+    /// in vain.
+    pub(crate) slots: Option<Arc<Bell>>,
     /// `None` between two ends in one process.
     pub(crate) life: Option<OwnedFd>,
-    /// What each half sleeps on: its bell, edge-triggered, so that it need not be drained (each ring is an event, however
+    /// What each half sleeps on: its bells, edge-triggered, so that they need not be drained (each ring is an event, however
     /// many there were before); and the life socket.
     receiver_sleeps_on: OwnedFd,
     sender_sleeps_on: OwnedFd,
@@ -85,43 +93,47 @@ const LIFE: u64 = 1;
 
 impl Wiring {
     pub(crate) fn new(own: Bells, peer: Bells, life: Option<OwnedFd>) -> Result<Self, Error> {
-        let set = |half| {
-            let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
-            epoll_set(own.of(half), edge, life.as_ref())
-        };
-        let (receiver_sleeps_on, sender_sleeps_on) = (set(Half::Receiver)?, set(Half::Sender)?);
-        Ok(Self { own, peer, life, receiver_sleeps_on, sender_sleeps_on })
+        Self::with_slots(own, peer, None, life)
+    }
+
+    /// That of a hub's link, whose senders also hear the bell of those who wait for a slot.
+    pub(crate) fn with_slots(
+        own: Bells,
+        peer: Bells,
+        slots: Option<Arc<Bell>>,
+        life: Option<OwnedFd>,
+    ) -> Result<Self, Error> {
+        let receiver_sleeps_on = epoll_set([own.of(Half::Receiver)], EDGE, life.as_ref())?;
+        let senders = std::iter::once(own.of(Half::Sender)).chain(slots.as_deref());
+        let sender_sleeps_on = epoll_set(senders, EDGE, life.as_ref())?;
+        Ok(Self { own, peer, slots, life, receiver_sleeps_on, sender_sleeps_on })
+    }
+
+    /// What a half sleeps on.
+    pub(crate) fn set(&self, half: Half) -> &OwnedFd {
+        match half {
+            Half::Receiver => &self.receiver_sleeps_on,
+            Half::Sender => &self.sender_sleeps_on,
+        }
     }
 
     /// Sleeps until the half's bell is rung, the peer is gone, or the deadline passes. Calls `count` once for each system
     /// call.
     pub(crate) fn sleep(&self, half: Half, deadline: Option<Instant>, count: impl Fn()) -> Result<Roused, Error> {
-        let set = match half {
-            Half::Receiver => &self.receiver_sleeps_on,
-            Half::Sender => &self.sender_sleeps_on,
-        };
-        if deadline.is_some() {
-            // To the nanosecond; the set itself counts in milliseconds.
-            count();
-            if !poll_until(&mut [PollFd::new(set, PollFlags::IN)], deadline)? {
-                return Ok(Roused::TimedOut);
-            }
-        }
-        count();
-        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 2];
-        let events = match epoll::wait(set, &mut events, deadline.map(|_| Timespec::default()).as_ref()) {
-            Ok(count) => events.get(..count).unwrap_or(&events),
-            // A signal handler ran: whoever sleeps looks again anyway.
-            Err(Errno::INTR) => &[],
-            Err(error) => return Err(Error::io("cannot sleep on the doorbell")(error)),
-        };
-        if events.iter().any(|event| event.data.u64() == LIFE) {
+        let Some(mut events) = wait_for_set(self.set(half), deadline, &count)? else { return Ok(Roused::TimedOut) };
+        if events.any(|number| number == LIFE) {
             count();
             if self.peer_is_gone() {
                 return Ok(Roused::PeerDied);
             }
         }
         Ok(Roused::Perhaps)
+    }
+
+    /// Takes the events of what a half sleeps on, for whoever waited for it in another way.
+    pub(crate) fn drain(&self, half: Half) {
+        // If it fails, it stays readable and is looked at again.
+        let _ = take_from_set(self.set(half), Some(Timespec::default())).map(Iterator::count);
     }
 
     /// Whether the peer's end of the life socket is closed. Whatever else arrives there is thrown away.
@@ -135,18 +147,73 @@ impl Wiring {
     }
 }
 
-/// A set of a bell and the life socket, if there is one. Its events carry 0 or [`LIFE`].
-pub(crate) fn epoll_set(bell: &Bell, how: epoll::EventFlags, life: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
-    let set = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::io("cannot create an epoll set"))?;
-    let add = |descriptor: BorrowedFd<'_>, number, flags| {
-        epoll::add(&set, descriptor, epoll::EventData::new_u64(number), flags)
-            .map_err(Error::io("cannot watch the doorbell"))
+/// How a bell that is never drained is watched.
+pub(crate) const EDGE: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
+
+/// Events of a set that one wait takes. What is left over is there at the next one.
+const MOST_EVENTS: usize = 8;
+
+/// Sleeps on a set; gives the numbers of what has something, or `None` if the deadline passed. Calls `count` once for each
+/// system call.
+pub(crate) fn wait_for_set(
+    set: &OwnedFd,
+    deadline: Option<Instant>,
+    count: impl Fn(),
+) -> Result<Option<impl Iterator<Item = u64>>, Error> {
+    if deadline.is_some() {
+        // To the nanosecond; the set itself counts in milliseconds.
+        count();
+        if !poll_until(&mut [PollFd::new(set, PollFlags::IN)], deadline)? {
+            return Ok(None);
+        }
+    }
+    count();
+    take_from_set(set, deadline.map(|_| Timespec::default())).map(Some)
+}
+
+/// The numbers of what has something in a set, waiting for one without a time-out.
+pub(crate) fn take_from_set(
+    set: &OwnedFd,
+    timeout: Option<Timespec>,
+) -> Result<impl Iterator<Item = u64> + use<>, Error> {
+    let none = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
+    let mut events = [none; MOST_EVENTS];
+    let count = match epoll::wait(set, &mut events, timeout.as_ref()) {
+        Ok(count) => count,
+        // A signal handler ran: whoever sleeps looks again anyway.
+        Err(Errno::INTR) => 0,
+        Err(error) => return Err(Error::io("cannot sleep on the doorbell")(error)),
     };
-    add(bell.as_fd(), 0, how)?;
+    Ok(events.into_iter().take(count).map(|event| event.data.u64()))
+}
+
+/// A set of bells and the life socket, if there is one. Its events carry 0 or [`LIFE`].
+pub(crate) fn epoll_set<'a>(
+    bells: impl IntoIterator<Item = &'a Bell>,
+    how: epoll::EventFlags,
+    life: Option<&OwnedFd>,
+) -> Result<OwnedFd, Error> {
+    let set = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::io("cannot create an epoll set"))?;
+    for bell in bells {
+        add_to_set(&set, bell.as_fd(), 0, how)?;
+    }
     if let Some(life) = life {
-        add(life.as_fd(), LIFE, epoll::EventFlags::IN | epoll::EventFlags::RDHUP)?;
+        add_to_set(&set, life.as_fd(), LIFE, LIFE_EVENTS)?;
     }
     Ok(set)
+}
+
+/// What is heard of a life socket.
+pub(crate) const LIFE_EVENTS: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::RDHUP);
+
+/// Watches one descriptor more, whose events carry this number.
+pub(crate) fn add_to_set(
+    set: &OwnedFd,
+    descriptor: BorrowedFd<'_>,
+    number: u64,
+    how: epoll::EventFlags,
+) -> Result<(), Error> {
+    epoll::add(set, descriptor, epoll::EventData::new_u64(number), how).map_err(Error::io("cannot watch the doorbell"))
 }
 
 #[cfg(test)]

@@ -2,25 +2,39 @@
 //! plugin that breaks the protocol or dies closes its own link and no other.
 
 use core::fmt;
+use core::sync::atomic::Ordering;
 
 use super::HOST;
+use crate::atomic::AtomicU32;
 use crate::endpoint::{Endpoint, Event, Half, PeerId, Polled, SleepKind};
 use crate::layout::{At, MAX_PEERS, Span};
 use crate::ledger::{FaultMark, HasLedger, LedgerEntry, LedgerIn, LedgerRef};
 use crate::region::InRegion;
 
-/// For each plugin, what keeps the host from going on with it. In the host's own memory, beside its ledger.
+/// For each plugin, what keeps the host from going on with it, and how many halves of the host's link to it are open. In
+/// the host's own memory, beside its ledger.
 #[derive(Debug)]
-pub struct LinkMarks([FaultMark; MAX_PEERS as usize]);
+pub struct LinkMarks([LinkMark; MAX_PEERS as usize]);
+
+#[derive(Debug)]
+struct LinkMark {
+    fault: FaultMark,
+    open_halves: AtomicU32,
+}
 
 impl LinkMarks {
     /// No plugin has done anything wrong yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self([const { FaultMark::new() }; MAX_PEERS as usize])
+        Self([const { LinkMark { fault: FaultMark::new(), open_halves: AtomicU32::new(0) } }; MAX_PEERS as usize])
     }
 
-    fn of(&self, peer: PeerId) -> &FaultMark {
+    /// Says that a plugin's process is gone: what waits for it, or tries to, ends.
+    pub fn peer_died(&self, peer: PeerId) {
+        self.of(peer).fault.set_died();
+    }
+
+    fn of(&self, peer: PeerId) -> &LinkMark {
         let [first, ..] = &self.0;
         self.0.get(usize::from(peer.0)).unwrap_or(first)
     }
@@ -104,8 +118,16 @@ pub struct HostEnd<E> {
 impl<E: Endpoint + HasLinkMarks> HostEnd<E> {
     /// A fresh end: whatever the last plugin of this number did is forgotten.
     pub(super) fn new(host: E, peer: PeerId) -> Self {
-        host.link_marks().of(peer).clear();
+        let mark = host.link_marks().of(peer);
+        mark.fault.clear();
+        mark.open_halves.store(2, Ordering::Relaxed);
         Self { host, peer }
+    }
+
+    /// Whether a half of the link may still touch its rings.
+    pub(super) fn is_in_use(host: &E, peer: PeerId) -> bool {
+        // Acquire pairs with the Release in `half_closed`: what the half did is done.
+        host.link_marks().of(peer).open_halves.load(Ordering::Acquire) != 0
     }
 }
 
@@ -135,7 +157,7 @@ impl<E: InRegion> InRegion for HostEnd<E> {
 impl<E: HasLedger + HasLinkMarks> HasLedger for HostEnd<E> {
     #[inline]
     fn ledger(&self) -> LedgerRef<'_> {
-        LedgerRef { fault: self.host.link_marks().of(self.peer), ..self.host.ledger() }
+        LedgerRef { fault: &self.host.link_marks().of(self.peer).fault, ..self.host.ledger() }
     }
 }
 
@@ -150,6 +172,14 @@ impl<E: Endpoint + HasLinkMarks> Endpoint for HostEnd<E> {
 
     fn ring(&self, peer: PeerId, half: Half) {
         self.host.ring(peer, half);
+    }
+
+    fn ring_for_slot(&self, peer: PeerId) -> bool {
+        self.host.ring_for_slot(peer)
+    }
+
+    fn half_closed(&self) {
+        self.host.link_marks().of(self.peer).open_halves.fetch_sub(1, Ordering::Release);
     }
 
     #[inline(always)]

@@ -13,13 +13,39 @@ use super::{HubError, check_room};
 use crate::endpoint::{Endpoint, PeerId};
 use crate::layout::{
     ANNOUNCEMENTS, At, DescRingHeader, HUB_GROWABLE_VERSION, HUB_MAGIC, HUB_OWN_CLASSES_VERSION, HUB_PROTOCOL_VERSION,
-    HUB_SIZE_CLASSES, HubConfig, HubHeader, HubLayoutError, HubOffsets, NUM_SIZE_CLASSES, PEER_FLAG_RESERVED,
-    PEER_TYPE_PLUGIN, PeerEntry, PeerState, RING_HEADER_SIZE, SizeClassHeader, Span,
+    HUB_SIZE_CLASSES, HubConfig, HubHeader, HubLayoutError, HubOffsets, NUM_SIZE_CLASSES, PEER_FLAG_DEAD,
+    PEER_FLAG_RESERVED, PEER_TYPE_PLUGIN, PeerEntry, PeerState, RING_HEADER_SIZE, SizeClassHeader, Span,
 };
-use crate::link::{Message, RecvError};
+use crate::link::{Message, Receiver, RecvError};
 use crate::region::{Region, Word};
 use crate::slots::SlotPool;
 use crate::wake::{Step, Waiter};
+
+/// A link as [`HubHost::try_any`] asks it: a [`HubLink`], or whatever else holds the host's receiver of one.
+pub trait AnyLink<E: Endpoint + HasLinkMarks> {
+    /// The plugin's number.
+    fn id(&self) -> PeerId;
+
+    /// What to receive with; `None` once its end was reported.
+    fn receiver(&mut self) -> Option<&mut Receiver<HostEnd<E>, HubAllocator>>;
+
+    /// Its end is being reported.
+    fn end(&mut self);
+}
+
+impl<E: Endpoint + HasLinkMarks> AnyLink<E> for HubLink<HostEnd<E>> {
+    fn id(&self) -> PeerId {
+        self.id()
+    }
+
+    fn receiver(&mut self) -> Option<&mut Receiver<HostEnd<E>, HubAllocator>> {
+        if self.ended { None } else { Some(self.split().1) }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+    }
+}
 
 /// A message out of a plugin's ring, or why there will be none any more.
 pub type FromAny<E> = (PeerId, Result<Message<HostEnd<E>, HubAllocator>, RecvError>);
@@ -102,6 +128,27 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
         Ok(link)
     }
 
+    /// Takes back a number that nobody has attached with yet; says whether that is so. From then on nobody can: the number
+    /// is to be [reaped](Self::reap).
+    #[must_use]
+    pub fn withdraw(&self, id: PeerId) -> bool {
+        if self.peer_state(id).is_none() {
+            return false;
+        }
+        let word = self.endpoint.region().u32(self.pool.places.entry(id, PeerEntry::STATE));
+        let (from, to) = (PeerState::Vacant as u32, PeerState::Left as u32);
+        // One of this and the compare-exchange in `HubPeer::attach` wins.
+        word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether a plugin has said that it will not touch the hub any more (see [`say_gone`](super::HubPeer::say_gone)).
+    #[must_use]
+    pub fn has_gone(&self, id: PeerId) -> bool {
+        let flags = self.pool.places.entry(id, PeerEntry::FLAGS);
+        // Acquire pairs with the Release in `HubPeer::say_gone`.
+        self.is_given(id) && self.endpoint.region().u32(flags).load(Ordering::Acquire) & PEER_FLAG_DEAD != 0
+    }
+
     /// Empties a plugin's rings and entry; its words say "unknown".
     pub(super) fn clear_place(&self, id: PeerId) {
         let (region, places) = (self.endpoint.region(), &self.pool.places);
@@ -142,7 +189,7 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
     ///
     /// `links` are those of this host that [wait together](Waits::Together), in an order that does not change from call to
     /// call but when one comes or goes.
-    pub fn try_any(&mut self, links: &mut [HubLink<HostEnd<E>>]) -> Option<FromAny<E>> {
+    pub fn try_any(&mut self, links: &mut [impl AnyLink<E>]) -> Option<FromAny<E>> {
         self.settle();
         let found = self.turn.take(links)?;
         self.any.disarm(&self.endpoint);
@@ -150,7 +197,7 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
     }
 
     /// As [`try_any`](Self::try_any), or says what to sleep on: one ticket for all.
-    pub fn poll_any(&mut self, links: &mut [HubLink<HostEnd<E>>]) -> Step<FromAny<E>> {
+    pub fn poll_any(&mut self, links: &mut [impl AnyLink<E>]) -> Step<FromAny<E>> {
         if let Some(found) = self.try_any(links) {
             return Step::Ready(found);
         }
@@ -231,9 +278,13 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
     /// What a plugin's entry says of it: `None` if no plugin has that number or the entry says nothing known.
     #[must_use]
     pub fn peer_state(&self, id: PeerId) -> Option<PeerState> {
-        let given = id != HOST && id.0 < self.pool.places.max_peers() && self.used >> (id.0 & 31) & 1 == 1;
-        let word = given.then(|| self.pool.places.entry(id, PeerEntry::STATE))?;
+        let word = self.is_given(id).then(|| self.pool.places.entry(id, PeerEntry::STATE))?;
         PeerState::from_u32(self.endpoint.region().u32(word).load(Ordering::Relaxed))
+    }
+
+    /// Whether a number is a plugin's.
+    pub(super) fn is_given(&self, id: PeerId) -> bool {
+        id != HOST && id.0 < self.pool.places.max_peers() && self.used >> (id.0 & 31) & 1 == 1
     }
 
     /// What the slots say now.
@@ -244,7 +295,7 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
 }
 
 impl Turn {
-    fn take<E: Endpoint + HasLinkMarks>(&mut self, links: &mut [HubLink<HostEnd<E>>]) -> Option<FromAny<E>> {
+    fn take<E: Endpoint + HasLinkMarks>(&mut self, links: &mut [impl AnyLink<E>]) -> Option<FromAny<E>> {
         if self.credit > 0 {
             self.credit -= 1;
             let last = self.next.checked_sub(1).unwrap_or(links.len().wrapping_sub(1));
@@ -263,15 +314,12 @@ impl Turn {
     }
 }
 
-fn ask<E: Endpoint + HasLinkMarks>(link: &mut HubLink<HostEnd<E>>) -> Option<FromAny<E>> {
+fn ask<E: Endpoint + HasLinkMarks>(link: &mut impl AnyLink<E>) -> Option<FromAny<E>> {
     let id = link.id();
-    if link.ended {
-        return None;
-    }
-    match link.split().1.try_recv() {
+    match link.receiver()?.try_recv() {
         Ok(message) => message.map(|message| (id, Ok(message))),
         Err(end) => {
-            link.ended = true;
+            link.end();
             Some((id, Err(end)))
         }
     }

@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use super::places::Places;
+use super::places::{HOST, Places};
 use super::pool::HubAllocator;
 use crate::endpoint::{Endpoint, PeerId};
-use crate::layout::{At, DescRingHeader, PeerEntry};
+use crate::layout::{At, DescRingHeader, PeerEntry, ProcessWords};
 use crate::link::side::{EndWords, Side};
 use crate::link::{Receiver, Sender};
 use crate::ring::Place;
@@ -80,6 +80,14 @@ impl Ends {
     }
 }
 
+fn producer_words(ring: Place) -> ProcessWords {
+    ProcessWords {
+        pid: ring.word(DescRingHeader::PRODUCER_PID),
+        pid_namespace: ring.word(DescRingHeader::PRODUCER_PID_NAMESPACE),
+        start: ring.word(DescRingHeader::PRODUCER_START),
+    }
+}
+
 impl<E: Endpoint> HubLink<E> {
     /// The host's end.
     pub(super) fn of_host(endpoint: &E, pool: HubAllocator, id: PeerId, with_others: bool) -> Self {
@@ -93,6 +101,47 @@ impl<E: Endpoint> HubLink<E> {
 
     fn new((sender, receiver): (Sender<E, HubAllocator>, Receiver<E, HubAllocator>), id: PeerId) -> Self {
         Self { id, sender, receiver, ended: false }
+    }
+
+    /// Every point at which this end waits: for data, for space, for a slot.
+    #[must_use]
+    pub fn own_points(&self) -> [WaitPoint; 3] {
+        let [space, slots] = self.sender.own_points();
+        [self.receiver.own_point(), space, slots]
+    }
+
+    /// Where this end says which process it is, for peers that have no other way to see it end.
+    #[must_use]
+    pub fn own_process(&self) -> ProcessWords {
+        producer_words(if self.is_hosts() {
+            self.places().ring_to_peer(self.id)
+        } else {
+            self.places().ring_to_host(self.id)
+        })
+    }
+
+    /// Where the other end says which process it is.
+    #[must_use]
+    pub fn peer_process(&self) -> ProcessWords {
+        producer_words(if self.is_hosts() {
+            self.places().ring_to_host(self.id)
+        } else {
+            self.places().ring_to_peer(self.id)
+        })
+    }
+
+    fn places(&self) -> &Places {
+        &self.sender.pool().places
+    }
+
+    fn is_hosts(&self) -> bool {
+        self.places().own() == HOST
+    }
+
+    /// Wakes the other end if it sleeps: it may do so since before there was anybody, and want to know who came.
+    pub fn greet(&self) {
+        self.sender.greet();
+        self.receiver.greet();
     }
 
     /// The plugin's number.
@@ -112,8 +161,8 @@ impl<E: Endpoint> HubLink<E> {
         (&mut self.sender, &mut self.receiver)
     }
 
-    /// Both halves, to go to different threads; [`from_parts`](Self::from_parts) is the way back, which the host needs to
-    /// [reap](super::HubHost::reap).
+    /// Both halves, to go to different threads; [`from_parts`](Self::from_parts) is the way back, for the host to
+    /// [reap](super::HubHost::reap). Once both are closed it can also do so [without](super::HubHost::reap_closed).
     #[must_use]
     pub fn into_parts(self) -> (PeerId, Sender<E, HubAllocator>, Receiver<E, HubAllocator>) {
         (self.id, self.sender, self.receiver)

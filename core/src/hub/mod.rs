@@ -73,7 +73,7 @@ use thiserror::Error;
 
 pub use end::{HasLinkMarks, HostEnd, HostLedger, HostLedgerIn, LinkMarks};
 pub use host::Waits::{Alone, Together};
-pub use host::{HubHost, Waits};
+pub use host::{AnyLink, FromAny, HubHost, Waits};
 pub use link::HubLink;
 pub use peer::HubPeer;
 pub use places::HOST;
@@ -138,6 +138,12 @@ pub enum HubError {
     /// The link is not one of this host's.
     #[error("the link to peer {} was made by another host; give it back there", id.0)]
     ForeignLink {
+        /// The peer at its other end.
+        id: PeerId,
+    },
+    /// The host still has a half of the link to that plugin.
+    #[error("the link to peer {} is still in use; close both its halves first", id.0)]
+    InUse {
         /// The peer at its other end.
         id: PeerId,
     },

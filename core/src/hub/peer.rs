@@ -29,15 +29,8 @@ impl HubPeer {
         if available < required {
             return Err(HubLayoutError::HubTooSmall { required, available });
         }
-        let seen = region.u64(HubHeader::MAGIC).load(Ordering::Acquire).to_ne_bytes();
-        if seen != HUB_MAGIC {
-            return Err(HubLayoutError::InvalidMagic { seen });
-        }
-        let found = region.u32(HubHeader::VERSION).load(Ordering::Relaxed);
-        let known = [HUB_PROTOCOL_VERSION, HUB_OWN_CLASSES_VERSION, HUB_GROWABLE_VERSION];
-        let Some(version) = known.into_iter().find(|known| known >> 16 == found >> 16) else {
-            return Err(HubLayoutError::IncompatibleVersion { found });
-        };
+        let magic = region.u64(HubHeader::MAGIC).load(Ordering::Acquire).to_ne_bytes();
+        let version = identify(magic, region.u32(HubHeader::VERSION).load(Ordering::Relaxed))?;
         let config = shape(region, version)?;
         let required = HubOffsets::calculate(&config)?.end;
         if required > available {
@@ -62,6 +55,39 @@ impl HubPeer {
         let with_others = endpoint.region().u32(with_others).load(Ordering::Relaxed) == 1;
         endpoint.ledger().fault.clear();
         Ok(HubLink::of_plugin(&endpoint, pool, id, with_others))
+    }
+}
+
+/// Whether these are the first bytes of a hub, and if so of which of the versions that are known.
+fn identify(seen: [u8; 8], found: u32) -> Result<u32, HubLayoutError> {
+    if seen != HUB_MAGIC {
+        return Err(HubLayoutError::InvalidMagic { seen });
+    }
+    let known = [HUB_PROTOCOL_VERSION, HUB_OWN_CLASSES_VERSION, HUB_GROWABLE_VERSION];
+    let version = known.into_iter().find(|known| known >> 16 == found >> 16);
+    version.ok_or(HubLayoutError::IncompatibleVersion { found })
+}
+
+impl HubHeader {
+    /// Whether a snapshot is one of a hub's header.
+    ///
+    /// # Errors
+    /// Another magic, another version.
+    pub fn identify(&self) -> Result<(), HubLayoutError> {
+        identify(self.magic, self.version).map(drop)
+    }
+}
+
+impl HubPeer {
+    /// Says that nothing of a plugin is left that could touch the hub: its halves are closed, and its guards are gone. The
+    /// host may then [reap](super::HubHost::reap) while the plugin's process still runs. To be called by that plugin, as
+    /// the last thing.
+    ///
+    /// Whoever calls it wakes the host as well.
+    pub fn say_gone<R: Region>(region: &R, pool: &HubAllocator) {
+        let flags = pool.places.entry(pool.owner(), PeerEntry::FLAGS);
+        // Release pairs with the Acquire in `HubHost::has_gone`.
+        region.u32(flags).store(PEER_FLAG_DEAD, Ordering::Release);
     }
 }
 

@@ -132,13 +132,34 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
     /// [`HubError::PeerFault`]: a free list or a slot cannot be what it is; the number stays in use.
     pub fn reap(&mut self, mut link: HubLink<HostEnd<E>>) -> Result<Reaped, HubError> {
         let id = self.check_own(&mut link)?;
+        // Frees what the plugin had published, and flushes what the host had written.
+        link.close();
+        drop(link);
+        self.clean_up(id)
+    }
+
+    /// As [`reap`](Self::reap), for a link whose halves the host has closed or dropped, in whatever thread they were.
+    ///
+    /// # Errors
+    /// [`HubError::NotReserved`]: no plugin has that number. [`HubError::InUse`]: a half is still open; nothing was done.
+    /// Otherwise as [`reap`](Self::reap).
+    pub fn reap_closed(&mut self, id: PeerId) -> Result<Reaped, HubError> {
+        if !self.is_given(id) {
+            return Err(HubError::NotReserved { id });
+        }
+        if HostEnd::is_in_use(&self.endpoint, id) {
+            return Err(HubError::InUse { id });
+        }
+        // Halves that only this has: they find what the plugin published after the others were closed.
+        let end = HostEnd::new(self.endpoint.clone(), id);
+        self.reap(HubLink::of_host(&end, self.pool, id, false))
+    }
+
+    fn clean_up(&mut self, id: PeerId) -> Result<Reaped, HubError> {
         let endpoint = self.endpoint.clone();
         let region = endpoint.region();
         let flags = region.u32(self.pool.places.entry(id, PeerEntry::FLAGS));
         flags.store(PEER_FLAG_DEAD, Ordering::Release);
-        // Frees what the plugin had published, and flushes what the host had written.
-        link.close();
-        drop(link);
         let unreceived = self.free_unreceived(id)?;
         let owned = self.free_owned(id)?;
         let announced = self.recover_announced(id)?;

@@ -18,6 +18,7 @@
 //! | [`DescRingHeader`] 140, 144 | `producer_state`, `consumer_state` | that end has not been closed |
 //! | [`DescRingHeader`] 148, 152 | `space_sequence`, `slots_sleeper` (hub) | nothing was signalled; may sleep at any time |
 //! | [`DescRingHeader`] 156, 160 | `waits_with_others`, `consumer_peer_state` (hub) | sleeps for this ring alone; has not left |
+//! | [`DescRingHeader`] 164, 168, 176 | `producer_pid`, `_start`, `_pid_namespace` (hub) | that process is not known |
 //! | [`HubHeader`] 72 | `host_state` | the host is none of ours |
 //! | [`HubHeader`] 76, 80 | `host_sequence`, `host_sleeper` | nothing was signalled; may sleep at any time |
 //! | [`HubHeader`] 84 | `in_doubt` | the host needs not be told of slots announced in vain |
@@ -69,7 +70,7 @@ pub use hub_shape::{
     HUB_SIZE_CLASSES, HubConfig, HubLayoutError, HubOffsets, SizeClass, calculate_hub_size, decode_global_index,
     decode_slot_ref, encode_global_index, encode_slot_ref,
 };
-pub use peer::{PeerRole, PeerWords};
+pub use peer::{PeerRole, PeerWords, ProcessWords};
 pub use ring::{DescRingHeader, RING_HEADER_SIZE};
 pub(crate) use segment::identify;
 pub use segment::{

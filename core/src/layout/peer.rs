@@ -67,3 +67,22 @@ pub struct PeerWords {
     /// When that process started.
     pub start: At<u64>,
 }
+
+impl PeerWords {
+    /// Those that say which process it is.
+    #[must_use]
+    pub const fn process(self) -> ProcessWords {
+        ProcessWords { pid: self.pid, pid_namespace: self.pid_namespace, start: self.start }
+    }
+}
+
+/// The words in which a peer says which process it is: a number alone does not say, because numbers are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessWords {
+    /// Its process id; 0 = it has not said.
+    pub pid: At<u32>,
+    /// The namespace of that.
+    pub pid_namespace: At<u32>,
+    /// When the process started.
+    pub start: At<u64>,
+}

@@ -16,7 +16,7 @@ use super::at::{At, at};
 /// 136  space_sleeper  written by the producer     only around a sleep and at the end:
 /// 140  producer_state written by the producer     the line stays shared by both caches
 /// 144  consumer_state written by the consumer
-/// 148  four words that only the rings of a hub use
+/// 148  seven words that only the rings of a hub use
 /// ```
 ///
 /// `returned` and the words from 132 on are this project's; version 1.0 reserves their bytes and leaves them zero,
@@ -53,8 +53,14 @@ pub struct DescRingHeader {
     pub waits_with_others: u32,
     /// [`PeerState`](super::PeerState) of the consumer towards this ring's producer: a host's towards one plugin. Ours.
     pub consumer_peer_state: u32,
+    /// Process id of the producer, where it can be watched; 0 = not known. Ours.
+    pub producer_pid: u32,
+    /// When that process started, in clock ticks since boot. Ours.
+    pub producer_start: u64,
+    /// Inode number of its process id namespace. Ours.
+    pub producer_pid_namespace: u32,
     /// Zero.
-    pub reserved: [u8; 28],
+    pub reserved: [u8; 12],
 }
 
 /// Size of [`DescRingHeader`] in bytes.
@@ -74,7 +80,10 @@ const_assert!(core::mem::offset_of!(DescRingHeader, space_sequence) == 148);
 const_assert!(core::mem::offset_of!(DescRingHeader, slots_sleeper) == 152);
 const_assert!(core::mem::offset_of!(DescRingHeader, waits_with_others) == 156);
 const_assert!(core::mem::offset_of!(DescRingHeader, consumer_peer_state) == 160);
-const_assert!(core::mem::offset_of!(DescRingHeader, reserved) == 164);
+const_assert!(core::mem::offset_of!(DescRingHeader, producer_pid) == 164);
+const_assert!(core::mem::offset_of!(DescRingHeader, producer_start) == 168);
+const_assert!(core::mem::offset_of!(DescRingHeader, producer_pid_namespace) == 176);
+const_assert!(core::mem::offset_of!(DescRingHeader, reserved) == 180);
 
 impl DescRingHeader {
     /// The shared word behind `visible_head`.
@@ -101,4 +110,10 @@ impl DescRingHeader {
     pub const WAITS_WITH_OTHERS: At<u32> = at!(Self, waits_with_others);
     /// The shared word behind `consumer_peer_state`.
     pub const CONSUMER_PEER_STATE: At<u32> = at!(Self, consumer_peer_state);
+    /// The shared word behind `producer_pid`.
+    pub const PRODUCER_PID: At<u32> = at!(Self, producer_pid);
+    /// The shared word behind `producer_start`.
+    pub const PRODUCER_START: At<u64> = at!(Self, producer_start);
+    /// The shared word behind `producer_pid_namespace`.
+    pub const PRODUCER_PID_NAMESPACE: At<u32> = at!(Self, producer_pid_namespace);
 }

@@ -231,10 +231,16 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
         self.drain();
         // The peer may be waiting for a slot that it no longer needs.
         self.pool.wake_waiters(&self.side.endpoint);
+        self.side.endpoint.half_closed();
+    }
+
+    /// Where this half waits for data.
+    pub(crate) fn own_point(&self) -> WaitPoint {
+        self.data.point()
     }
 
     /// Wakes the peer if it waits for space: somebody is there now.
-    pub(super) fn greet(&self) {
+    pub(crate) fn greet(&self) {
         self.space.signal(&self.side.endpoint);
     }
 
@@ -280,6 +286,7 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
         if self.side.begin_close() {
             self.data.stop(&self.side.endpoint);
             self.side.finish_close(&self.space);
+            self.side.endpoint.half_closed();
         }
         RecvError::PeerFault(fault)
     }

@@ -326,10 +326,16 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         self.space.stop(&self.side.endpoint);
         self.slots.stop(&self.side.endpoint);
         self.side.finish_close(&self.data);
+        self.side.endpoint.half_closed();
+    }
+
+    /// Where this half waits: for a place in the ring, and for a slot.
+    pub(crate) fn own_points(&self) -> [WaitPoint; 2] {
+        [self.space.point(), self.slots.point()]
     }
 
     /// Wakes the peer if it waits for data: somebody is there now.
-    pub(super) fn greet(&self) {
+    pub(crate) fn greet(&self) {
         self.data.signal(&self.side.endpoint);
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use rapace_shm_core::layout::LayoutError;
+use rapace_shm_core::layout::{HubLayoutError, LayoutError};
 use rustix::fs::fstatfs;
 use rustix::io::Errno;
 
@@ -46,6 +46,9 @@ pub enum PathProblem {
     /// To create: the file that is there is no session, or one of another version.
     #[error("the file that is there is left alone ({0}); choose another path, or remove it if nobody needs it")]
     Foreign(LayoutError),
+    /// To create: the file that is there is no hub, or one of another version.
+    #[error("the file that is there is left alone ({0}); choose another path, or remove it if nobody needs it")]
+    ForeignToHubs(HubLayoutError),
     /// To create: a version 1.0 peer made the session that is there. Such a peer says neither that it lives nor that it is
     /// gone.
     #[error(
@@ -108,7 +111,9 @@ impl PathProblem {
         match self {
             Self::NoName => io::ErrorKind::InvalidInput,
             Self::OtherUser { .. } => io::ErrorKind::PermissionDenied,
-            Self::NotAFile { .. } | Self::Foreign(_) | Self::Unmarked => io::ErrorKind::AlreadyExists,
+            Self::NotAFile { .. } | Self::Foreign(_) | Self::ForeignToHubs(_) | Self::Unmarked => {
+                io::ErrorKind::AlreadyExists
+            }
             Self::Live | Self::Contended { .. } => io::ErrorKind::ResourceBusy,
             Self::Stale => io::ErrorKind::ConnectionRefused,
             Self::NoSpace { .. } => io::ErrorKind::StorageFull,

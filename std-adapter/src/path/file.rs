@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rapace_shm_core::layout::{PeerState, SegmentHeader};
-use rustix::fs::{FallocateFlags, FileType, FlockOperation, Stat, fallocate, flock, fstat};
+use rapace_shm_core::layout::{HubHeader, HubLayoutError, PeerState, SegmentHeader};
+use rustix::fs::{FallocateFlags, FileType, FlockOperation, Stat, fallocate, flock, fstat, ftruncate};
 use rustix::io::{Errno, pread, retry_on_intr};
 use rustix::process::geteuid;
 
@@ -30,11 +30,15 @@ impl PathFile {
         Self { file, made_at: None }
     }
 
-    /// A fresh segment of `len` bytes, locked, that has no name yet.
-    pub(super) fn create(place: Place, len: usize) -> std::result::Result<Self, Error> {
+    /// A fresh segment of `len` bytes, locked, that has no name yet. A sparse one has no space allocated.
+    pub(crate) fn create(place: Place, len: usize, sparse: bool) -> std::result::Result<Self, Error> {
         let create = || {
             let file = Self::open(place.nameless()?);
-            file.allocate(len)?;
+            if sparse {
+                ftruncate(&file, len as u64).map_err(PathProblem::io("cannot size the file"))?;
+            } else {
+                file.allocate(len)?;
+            }
             // Nobody else has it open, so the lock is to be had.
             file.lock(FlockOperation::NonBlockingLockShared)?;
             Ok(file)
@@ -89,12 +93,60 @@ impl Drop for PathFile {
     }
 }
 
+/// What may be at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A session.
+    Session,
+    /// A hub.
+    Hub,
+}
+
+/// Bytes of the larger of the two headers.
+const HEAD: usize = size_of::<HubHeader>();
+
+/// The first bytes of a file, whatever it is.
+pub(crate) struct Head([u8; HEAD]);
+
+impl Head {
+    pub(super) fn session(&self) -> SegmentHeader {
+        let [header, _]: [[u8; size_of::<SegmentHeader>()]; 2] = zerocopy::transmute!(self.0);
+        SegmentHeader::from_bytes(header)
+    }
+
+    fn hub(&self) -> HubHeader {
+        zerocopy::transmute!(self.0)
+    }
+
+    pub(crate) fn identify_hub(&self) -> std::result::Result<(), HubLayoutError> {
+        self.hub().identify()
+    }
+
+    /// Whether it is what is looked for, of a version that is known.
+    pub(super) fn identify(&self, kind: Kind) -> Result<()> {
+        match kind {
+            Kind::Session => self.session().identify().map_err(PathProblem::Foreign),
+            Kind::Hub => self.identify_hub().map_err(PathProblem::ForeignToHubs),
+        }
+    }
+
+    /// Whether a peer of ours created it, or took a version 1.0 creator's place after its death. Such a creator never says
+    /// that it is attached.
+    pub(super) fn is_ours(&self, kind: Kind) -> bool {
+        let state = match kind {
+            Kind::Session => self.session().peer_a_state,
+            Kind::Hub => self.hub().host_state,
+        };
+        state != PeerState::Unknown as u32
+    }
+}
+
 /// A segment's file that was found at its path, locked against being replaced, and what it said of itself.
-pub(super) struct Found {
-    pub(super) file: PathFile,
-    pub(super) header: SegmentHeader,
+pub(crate) struct Found {
+    pub(crate) file: PathFile,
+    pub(crate) header: Head,
     /// Its size in bytes.
-    pub(super) size: usize,
+    pub(crate) size: usize,
     /// Bytes that it really has on its file system.
     allocated: u64,
 }
@@ -103,18 +155,12 @@ impl Found {
     /// Reads what there is of a header; what is missing is zero.
     pub(super) fn read(file: PathFile) -> Result<Self> {
         let stat = fstat(&file).map_err(PathProblem::io("cannot see what was opened"))?;
-        let mut header = [0; size_of::<SegmentHeader>()];
+        let mut header = [0; HEAD];
         pread(&file, &mut header, 0).map_err(PathProblem::io("cannot read the header of the file"))?;
         let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
         #[allow(clippy::unnecessary_cast)] // signed on some targets, and never negative
         let allocated = (stat.st_blocks as u64).saturating_mul(512);
-        Ok(Self { file, header: SegmentHeader::from_bytes(header), size, allocated })
-    }
-
-    /// Whether a peer of ours created the session, or took a version 1.0 creator's place after its death. Such a creator
-    /// never says that it is attached.
-    pub(super) fn is_ours(&self) -> bool {
-        self.header.peer_a_state != PeerState::Unknown as u32
+        Ok(Self { file, header: Head(header), size, allocated })
     }
 
     /// Makes the space exist that a version 1.0 creator left to chance.

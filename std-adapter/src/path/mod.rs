@@ -65,8 +65,8 @@ use rapace_shm_core::layout::{ShmSessionConfig, calculate_segment_size};
 use rapace_shm_core::link::{Link, LinkError};
 
 pub use error::{PathError, PathProblem};
-pub(crate) use file::PathFile;
-use place::Place;
+pub(crate) use file::{Kind, PathFile};
+pub(crate) use place::Place;
 
 use crate::endpoint::ShmEndpoint;
 use crate::error::Error;
@@ -81,10 +81,10 @@ impl SessionOptions {
     pub fn create_at(self, path: impl AsRef<Path>, config: ShmSessionConfig) -> Result<ShmSession, Error> {
         let len = calculate_segment_size(&config)?;
         check_limit(len)?;
-        let place = Place::find(path.as_ref())?;
+        let place = Place::find(path.as_ref(), Kind::Session)?;
         // First, so that there is room for the new one where there was for the old one.
         place.vacate().map_err(|problem| place.blame(problem))?;
-        let mapping = Arc::new(Mapping::of_path(PathFile::create(place, len)?, len)?);
+        let mapping = Arc::new(Mapping::of_path(PathFile::create(place, len, false)?, len)?);
         let session = self.session(Link::create(self.endpoint(&mapping, config.slot_count, None)?, config)?);
         mapping.publish()?;
         Ok(session)
@@ -111,9 +111,9 @@ impl SessionOptions {
         path: &Path,
         attach: impl FnOnce(ShmEndpoint) -> Result<Link<ShmEndpoint>, LinkError>,
     ) -> Result<ShmSession, Error> {
-        let place = Place::find(path)?;
+        let place = Place::find(path, Kind::Session)?;
         let found = place.attach().map_err(|problem| place.blame(problem))?;
-        let config = found.header.shape(found.size)?;
+        let config = found.header.session().shape(found.size)?;
         let len = calculate_segment_size(&config)?;
         check_limit(len)?;
         found.fill_holes(len).map_err(|problem| place.blame(problem))?;

@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::error::{PathError, PathProblem, unable};
-use super::file::{Found, PathFile, check_file};
+use super::file::{Found, Kind, PathFile, check_file};
 use crate::error::Error;
 
 /// How often a step is tried that another process can spoil.
@@ -25,32 +25,34 @@ const PAUSE: Duration = Duration::from_millis(1);
 type Result<T> = std::result::Result<T, PathProblem>;
 
 /// One name in one directory, which stays the same directory if it is moved.
-pub(super) struct Place {
+pub(crate) struct Place {
     path: PathBuf,
     directory: OwnedFd,
     /// The directory is one of procfs: what looks like symbolic links there are the kernel's own, such as
     /// `/proc/PID/fd/N`, and lead to what a process has open.
     in_proc: bool,
+    /// What is looked for, or to be made, there.
+    kind: Kind,
 }
 
 impl Place {
     /// The place that a path names. The directory is there, the file need not be.
-    pub(super) fn find(path: &Path) -> std::result::Result<Self, Error> {
-        Self::of(path).map_err(|problem| PathError { path: path.into(), problem }.into())
+    pub(crate) fn find(path: &Path, kind: Kind) -> std::result::Result<Self, Error> {
+        Self::of(path, kind).map_err(|problem| PathError { path: path.into(), problem }.into())
     }
 
-    fn of(path: &Path) -> Result<Self> {
+    fn of(path: &Path, kind: Kind) -> Result<Self> {
         let (Some(_), Some(parent)) = (path.file_name(), path.parent()) else { return Err(PathProblem::NoName) };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory =
             openat(CWD, parent, flags, Mode::empty()).map_err(PathProblem::io("cannot open the directory"))?;
         let in_proc = fstatfs(&directory).is_ok_and(|system| system.f_type == PROC_SUPER_MAGIC);
-        Ok(Self { path: path.into(), directory, in_proc })
+        Ok(Self { path: path.into(), directory, in_proc, kind })
     }
 
     /// Says which path a problem is about.
-    pub(super) fn blame(&self, problem: PathProblem) -> Error {
+    pub(crate) fn blame(&self, problem: PathProblem) -> Error {
         PathError { path: self.path.clone(), problem }.into()
     }
 
@@ -96,13 +98,13 @@ impl Place {
     ///
     /// Whoever is attached holds a shared lock. So with the exclusive one in hand nobody is attached and nobody can attach;
     /// and no other creator comes this far, so the name leads to that file until it is removed here.
-    pub(super) fn vacate(&self) -> Result<()> {
+    pub(crate) fn vacate(&self) -> Result<()> {
         let mut problem = PathProblem::Contended { tries: TRIES };
         for _ in 0..TRIES {
             let Some(file) = self.open()? else { return Ok(()) };
             let found = Found::read(file)?;
-            found.header.identify().map_err(PathProblem::Foreign)?;
-            if !found.is_ours() {
+            found.header.identify(self.kind)?;
+            if !found.header.is_ours(self.kind) {
                 return Err(PathProblem::Unmarked);
             }
             if !found.file.lock(FlockOperation::NonBlockingLockExclusive)? {
@@ -116,7 +118,7 @@ impl Place {
     }
 
     /// Opens the session that is there, and locks it as an attached peer does.
-    pub(super) fn attach(&self) -> Result<Found> {
+    pub(crate) fn attach(&self) -> Result<Found> {
         for _ in 0..TRIES {
             let file = self.open()?.ok_or(Errno::NOENT).map_err(PathProblem::io("cannot find the session"))?;
             // A memfd that some process has open is not locked by those who are attached.
@@ -125,7 +127,7 @@ impl Place {
                 thread::sleep(PAUSE);
             } else if self.leads_to(&file) {
                 let found = Found::read(file)?;
-                return if alone && found.is_ours() { Err(PathProblem::Stale) } else { Ok(found) };
+                return if alone && found.header.is_ours(self.kind) { Err(PathProblem::Stale) } else { Ok(found) };
             }
         }
         Err(PathProblem::Contended { tries: TRIES })

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rapace_shm::ShmSession;
+use rapace_shm::{HubHost, PeerId, ShmSession, Waits};
 
 /// Says to a second process which part it plays.
 const PART: &str = "RAPACE_SHM_TEST_PART";
@@ -43,6 +43,17 @@ impl Second {
     /// One that inherits its side of a session.
     pub fn with(session: &ShmSession, test: &str, argument: impl AsRef<std::ffi::OsStr>) -> Self {
         Self(session.spawn(&mut command(test, argument)).unwrap())
+    }
+
+    /// One that is a plugin of a hub, and its number.
+    pub fn plugin(
+        host: &mut HubHost,
+        waits: Waits,
+        test: &str,
+        argument: impl AsRef<std::ffi::OsStr>,
+    ) -> (PeerId, Self) {
+        let (id, child) = host.spawn(&mut command(test, argument), waits).unwrap();
+        (id, Self(child))
     }
 
     /// One that this process talks to through its standard input and output.
@@ -150,6 +161,13 @@ pub fn open_descriptors() -> usize {
 /// Mappings that this process has.
 pub fn mappings() -> usize {
     std::fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|line| line.contains("rapace-shm")).count()
+}
+
+/// Every slot of a hub is free and in a list.
+#[track_caller]
+pub fn assert_hub_is_empty(host: &HubHost) {
+    let slots = host.slot_status();
+    assert_eq!((slots.free(), slots.free_list_len()), (slots.total(), slots.total()), "{slots}");
 }
 
 /// Every slot is free and in a list.

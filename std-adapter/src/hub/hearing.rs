@@ -1,0 +1,192 @@
+//! Receiving from whichever plugin has something: one sleep for all.
+
+use std::time::{Duration, Instant};
+
+use rapace_shm_core::endpoint::{Half, PeerId};
+use rapace_shm_core::hub::FromAny;
+use rapace_shm_core::wake::Step;
+
+use super::HostMessage;
+use super::host::{HubHost, Inner};
+use super::host_endpoint::{HostEndpoint, RECEPTION};
+use crate::error::Error;
+use crate::event_source::EventSource;
+use crate::os_endpoint::OsEndpoint;
+use crate::spin::NOW_AND_THEN;
+use crate::wait::{Waits, until_ready};
+
+/// What a host hears of a plugin.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Heard {
+    /// It has attached.
+    Joined,
+    /// A message.
+    Message(HostMessage),
+    /// Nothing more will come from it, and everything that came has been received: it closed ([`Error::Closed`]), it is
+    /// gone ([`Error::PeerDied`]), or it broke the protocol ([`Error::PeerFault`]).
+    Ended(Error),
+}
+
+/// What a host hears, and of which plugin.
+pub type HeardFrom = (PeerId, Heard);
+
+impl Waits for Inner {
+    type Endpoint = HostEndpoint;
+
+    fn endpoint(&self) -> &HostEndpoint {
+        &self.endpoint
+    }
+
+    fn disarm(&mut self) {
+        self.core.disarm();
+    }
+}
+
+impl HubHost {
+    /// Hears from whichever plugin has something to say; waits for one. Whoever was heard is asked last in the next round,
+    /// so no plugin keeps the others from being heard.
+    ///
+    /// # Errors
+    /// [`Error::NoPlugins`]. [`Error::Handshake`] if one that wanted to join could not be agreed with; the hub goes on, call
+    /// again.
+    pub fn recv_any(&mut self) -> Result<HeardFrom, Error> {
+        self.recv_any_until(None)
+    }
+
+    /// Hears from whichever plugin has something to say, if one has.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], or [`Error::Handshake`] as [`recv_any`](Self::recv_any).
+    pub fn try_recv_any(&mut self) -> Result<HeardFrom, Error> {
+        self.inner.attempt().unwrap_or(Err(Error::Empty))
+    }
+
+    /// Hears from whichever plugin has something to say, waiting for one until the deadline (of the monotonic clock).
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], or as [`recv_any`](Self::recv_any).
+    pub fn recv_any_deadline(&mut self, deadline: Instant) -> Result<HeardFrom, Error> {
+        self.recv_any_until(Some(deadline))
+    }
+
+    /// As [`recv_any_deadline`](Self::recv_any_deadline), for so long from now on.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv_any_timeout(&mut self, timeout: Duration) -> Result<HeardFrom, Error> {
+        self.recv_any_until(Instant::now().checked_add(timeout))
+    }
+
+    fn recv_any_until(&mut self, deadline: Option<Instant>) -> Result<HeardFrom, Error> {
+        if let Some(heard) = self.inner.attempt() {
+            return heard;
+        }
+        until_ready(&mut self.inner, &mut self.spin, deadline, Inner::attempt, Inner::step)
+    }
+
+    /// One step of [`recv_any`](Self::recv_any), for adapters: what there is to hear, or what to
+    /// [sleep](OsEndpoint::sleep) on with the [host's endpoint](Self::endpoint). The host is then marked as asleep;
+    /// [`disarm_any`](Self::disarm_any) takes that back.
+    ///
+    /// # Errors
+    /// As [`recv_any`](Self::recv_any).
+    pub fn poll_recv_any(&mut self) -> Result<Step<HeardFrom>, Error> {
+        match self.inner.attempt() {
+            Some(heard) => heard.map(Step::Ready),
+            None => self.inner.step(),
+        }
+    }
+
+    /// Says that the host will not sleep after all.
+    pub fn disarm_any(&mut self) {
+        self.inner.core.disarm();
+    }
+
+    /// What a foreign event loop watches. Before each wait [`poll_recv_any`](Self::poll_recv_any) must have said to sleep;
+    /// after each wait [`drain_any`](Self::drain_any).
+    ///
+    /// # Errors
+    /// [`Error::NoDoorbell`] if the hub sleeps on futexes, [`Error::Io`] if there are too many open files.
+    pub fn event_source_any(&self) -> Result<EventSource, Error> {
+        self.inner.endpoint.event_source(Half::Receiver)
+    }
+
+    /// Silences the [event source](Self::event_source_any), and notes what it told of.
+    pub fn drain_any(&mut self) {
+        self.inner.endpoint.drain(Half::Receiver);
+    }
+}
+
+impl Inner {
+    /// What there is to hear, if there is something.
+    fn attempt(&mut self) -> Option<Result<HeardFrom, Error>> {
+        self.heard = self.heard.wrapping_add(1);
+        if self.heard.is_multiple_of(NOW_AND_THEN) {
+            // Who is never out of work never sleeps, and would not hear of deaths and of newcomers.
+            self.endpoint.look_for_death();
+        }
+        match self.endpoint.take_stirred() {
+            0 => {}
+            stirred => {
+                if let Err(error) = self.attend(stirred) {
+                    return Some(Err(error));
+                }
+            }
+        }
+        if let Some(news) = self.news.pop_front() {
+            return Some(Ok(news));
+        }
+        let found = self.core.try_any(&mut self.members)?;
+        Some(Ok(self.report(found)))
+    }
+
+    /// As [`attempt`](Self::attempt), or marks the host as asleep and says what to sleep on.
+    fn step(&mut self) -> Result<Step<HeardFrom>, Error> {
+        let ticket = match self.core.poll_any(&mut self.members) {
+            Step::Ready(found) => return Ok(Step::Ready(self.report(found))),
+            Step::Sleep(ticket) => ticket,
+        };
+        // Behind the mark: whoever comes or goes from now on wakes the host.
+        self.tidy();
+        if let Some(news) = self.news.pop_front() {
+            self.core.disarm();
+            return Ok(Step::Ready(news));
+        }
+        if self.members.is_empty() && self.reception.is_none() && self.expected.is_empty() {
+            self.core.disarm();
+            return Err(Error::NoPlugins);
+        }
+        Ok(Step::Sleep(ticket))
+    }
+
+    /// What is to be said of what was found; a plugin's arrival comes first.
+    fn report(&mut self, (id, found): FromAny<HostEndpoint>) -> HeardFrom {
+        let heard = match found {
+            Ok(message) => Heard::Message(message),
+            Err(end) => {
+                self.tidy();
+                Heard::Ended(end.into())
+            }
+        };
+        if !self.expected.is_empty() {
+            self.look_who_came();
+        }
+        match self.news.pop_front() {
+            None => (id, heard),
+            Some(news) => {
+                self.news.push_back((id, heard));
+                news
+            }
+        }
+    }
+
+    /// Sees to what has stirred besides data.
+    fn attend(&mut self, stirred: u64) -> Result<(), Error> {
+        if stirred & RECEPTION != 0 {
+            self.receive_clients()?;
+        }
+        self.tidy();
+        Ok(())
+    }
+}
