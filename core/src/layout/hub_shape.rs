@@ -219,8 +219,9 @@ const fn ring_size(capacity: u32) -> Option<usize> {
 }
 
 impl SizeClass {
-    /// Bytes of an extent of this class.
-    pub(crate) const fn extent_size(self) -> Option<usize> {
+    /// Bytes of an extent of this class, if they can be counted.
+    #[must_use]
+    pub const fn extent_size(self) -> Option<usize> {
         let Some(slot) = (self.slot_size as usize).checked_add(size_of::<HubSlotMeta>()) else { return None };
         match slot.checked_mul(self.slot_count as usize) {
             Some(slots) => slots.checked_add(size_of::<ExtentHeader>()),

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use rapace_shm::inspect::{InspectError, SegmentReport};
+use rapace_shm::inspect::{InspectError, Report};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::Error;
@@ -66,7 +66,7 @@ pub enum CannotInspect {
     NoProcess(u32),
     #[error("process {pid} has no descriptor {fd}; `ls -l /proc/{pid}/fd` lists those that it has")]
     NoDescriptor { pid: u32, fd: u32 },
-    #[error("this user may not read {0}; be the user that the session belongs to, or root")]
+    #[error("this user may not read {0}; be the user that it belongs to, or root")]
     NotAllowed(Target),
     #[error("cannot open {target}: {source}")]
     Open { target: Target, source: io::Error },
@@ -78,10 +78,9 @@ pub enum CannotInspect {
 pub fn run(options: &Options) -> Result<(), Error> {
     let target = &options.target;
     let file = open(target)?;
-    let report =
-        SegmentReport::read(&file).map_err(|source| CannotInspect::Segment { target: target.clone(), source })?;
+    let report = Report::read(&file).map_err(|source| CannotInspect::Segment { target: target.clone(), source })?;
     writeln!(io::stdout().lock(), "{report}")?;
-    match report.findings.len() as u64 + report.omitted {
+    match report.findings().len() as u64 + report.omitted() {
         0 => Ok(()),
         count => Err(Error::Findings(count)),
     }

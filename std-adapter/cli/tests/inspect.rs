@@ -71,6 +71,14 @@ fn a_damaged_segment_is_exit_code_1_and_the_field_is_named() {
 }
 
 #[test]
+fn a_hub_is_known_by_its_bytes() {
+    let output = inspect(saved(&[b"RAPAHUB\0".as_slice(), &[0; 4096]].concat()).path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).starts_with("file length             4104 bytes\nhub version             0.0\n"));
+    assert!(text(&output.stdout).contains("\n! header version\n    seen      0.0\n"), "{output:?}");
+}
+
+#[test]
 fn the_session_of_a_running_process_is_found_by_its_descriptor() {
     let session = ShmSession::create(ShmSessionConfig::default()).unwrap();
     let before = bytes_of(&session);
@@ -100,7 +108,6 @@ fn what_cannot_be_inspected_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    let hub = saved(&[b"RAPAHUB\0".as_slice(), &[0; 4096]].concat());
     let script = saved(&[b'#'; 4096]);
     let id = std::process::id();
     for (target, expected) in [
@@ -110,7 +117,6 @@ fn what_cannot_be_inspected_is_named() {
         (format!("{id}:999999"), " has no descriptor 999999; "),
         (folder.path().display().to_string(), ": not a regular file and not a memfd; "),
         (pipe.display().to_string(), ": not a regular file and not a memfd; "),
-        (hub.path().display().to_string(), ": a hub, not a session; "),
         (script.path().display().to_string(), ": not a rapace segment: it starts with [23, 23, "),
     ] {
         let output = inspect(&target);

@@ -1,24 +1,64 @@
-//! The checks of headers and messages: each field by itself, and against what else was read.
+//! The checks of headers: each field by itself, and against what else was read.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
 use std::fmt;
+use std::mem::offset_of;
 
-use rapace_shm_core::layout::{DataSegmentHeader, INLINE_PAYLOAD_SIZE, MsgDescHot, SegmentHeader, SlotMeta, SlotState};
+use rapace_shm_core::layout::{DataSegmentHeader, DescRingHeader, SegmentHeader, SlotMeta};
+use zerocopy::IntoBytes;
 
 use super::finding::{FindingKind, Findings};
-use super::snapshot::{Parts, RingPart};
+use super::messages::{Messages, Named};
+use super::snapshot::Parts;
+use super::source::Stop;
 use super::words::{self, RINGS};
-use super::{PartsReport, RingReport, SlabReport, lists};
+use super::{InspectError, MAX_BOOKKEEPING, PartsReport, SlabReport, lists, rings};
+
+/// A wrong magic is a finding only if everything else says what the file is: its length is `end`, which follows from the
+/// shape.
+pub(super) fn magic(
+    len: u64,
+    (seen, expected): ([u8; 8], [u8; 8]),
+    end: Option<usize>,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    if seen == expected {
+        return Ok(());
+    }
+    if end.is_none_or(|end| end as u64 != len) {
+        return Err(InspectError::NotASegment { seen }.into());
+    }
+    findings.add(FindingKind::Magic, "header magic", format!("{seen:02x?}"), format!("{expected:02x?}"));
+    Ok(())
+}
+
+/// The length of the file against what the shape needs.
+pub(super) fn length(len: u64, end: usize, findings: &mut Findings) {
+    let kind = match len.cmp(&(end as u64)) {
+        Ordering::Less => FindingKind::FileTooShort,
+        Ordering::Equal => return,
+        Ordering::Greater => FindingKind::FileTooLong,
+    };
+    findings.add(kind, "file length", format!("{len} bytes"), format!("{end} bytes, by the shape"));
+}
+
+/// Whether everything but the payloads is worth the memory.
+pub(super) fn bookkeeping(bytes: usize) -> Result<(), Stop> {
+    match bytes > MAX_BOOKKEEPING {
+        true => Err(InspectError::TooLarge { bytes, limit: MAX_BOOKKEEPING }.into()),
+        false => Ok(()),
+    }
+}
 
 /// Points out a byte that is not zero where all must be.
-fn zero(findings: &mut Findings, field: impl fmt::Display, bytes: &[u8]) {
+pub(super) fn zero(findings: &mut Findings, field: impl fmt::Display, bytes: &[u8]) {
     let Some(at) = bytes.iter().position(|byte| *byte != 0) else { return };
     let seen = format!("{:#04x} in byte {at} of {}", bytes[at], bytes.len());
     findings.add(FindingKind::Reserved, field, seen, "zero");
 }
 
 /// Points out a word whose value has no name.
-fn named(
+pub(super) fn named(
     findings: &mut Findings,
     kind: FindingKind,
     field: impl fmt::Display,
@@ -44,41 +84,40 @@ pub(super) fn segment_header(header: &SegmentHeader, findings: &mut Findings) {
 
 /// Everything behind it.
 pub(super) fn parts(parts: &Parts, findings: &mut Findings) -> PartsReport {
+    let mut messages = Messages::default();
     for (name, ring) in RINGS.into_iter().zip(&parts.rings) {
-        ring_header(name, ring, findings);
+        rings::check_header(name, ring, findings);
+        // The words from 148 on are a hub's.
+        let rest = ring.header.as_bytes().get(offset_of!(DescRingHeader, space_sequence)..);
+        zero(findings, format_args!("{name} reserved bytes at 148"), rest.unwrap_or_default());
     }
     data_header(&parts.data, findings);
-    let in_rings = messages(parts, findings);
-    let (status, lists) = lists::check(parts, findings);
+    for (name, ring) in RINGS.into_iter().zip(&parts.rings) {
+        messages.check(name, ring, parts, findings);
+    }
+    let (status, lists) = lists::of_session(parts, findings);
     let [first, second] = &parts.rings;
-    let report = |ring: &RingPart| RingReport { header: ring.header, status: ring.status };
     PartsReport {
         config: parts.config,
-        rings: [report(first), report(second)],
-        slab: SlabReport { header: parts.data, status, in_rings, lists },
+        rings: [first.report(), second.report()],
+        slab: SlabReport { header: parts.data, status, in_rings: messages.count(|_| true), lists },
     }
 }
 
-fn ring_header(name: &str, ring: &RingPart, findings: &mut Findings) {
-    let header = &ring.header;
-    indices(name, ring, findings);
-    zero(findings, format_args!("{name} padding at 8"), &header.pad_head);
-    zero(findings, format_args!("{name} padding at 80"), &header.pad_tail);
-    for (what, value) in [("data sleeper", header.data_sleeper), ("space sleeper", header.space_sleeper)] {
-        named(findings, FindingKind::Sleeper, format_args!("{name} {what}"), value, words::sleeper);
-    }
-    for (what, value) in [("producer state", header.producer_state), ("consumer state", header.consumer_state)] {
-        named(findings, FindingKind::EndState, format_args!("{name} {what}"), value, words::end_state);
-    }
-    zero(findings, format_args!("{name} reserved bytes at 148"), &header.reserved);
-}
+/// A message names a session's slot by its number.
+impl Named for Parts {
+    const ON_THE_WAY: &'static str = "a slot in state 2 (in flight) or 3 (lent)";
 
-fn indices(name: &str, ring: &RingPart, findings: &mut Findings) {
-    let status = &ring.status;
-    if status.len() > u64::from(status.capacity) {
-        let seen = format!("head {}, tail {}", status.visible_head, status.tail);
-        let expected = format!("head from tail to tail + {}", status.capacity);
-        findings.add(FindingKind::RingIndices, format_args!("{name} head and tail"), seen, expected);
+    fn find(&self, reference: u32) -> Option<(SlotMeta, u32)> {
+        self.meta.get(reference as usize).map(|meta| (*meta, self.config.slot_size))
+    }
+
+    fn name(&self, reference: u32) -> String {
+        format!("slot {reference}")
+    }
+
+    fn rule(&self) -> String {
+        format!("a slot below {}", self.config.slot_count)
     }
 }
 
@@ -89,64 +128,4 @@ fn data_header(header: &DataSegmentHeader, findings: &mut Findings) {
         named(findings, FindingKind::Sleeper, field, value, words::sleeper);
     }
     zero(findings, "data header reserved bytes at 36", &header.reserved);
-}
-
-/// The messages that nobody has received. Returns how many slots they name.
-fn messages(parts: &Parts, findings: &mut Findings) -> u32 {
-    let mut named_by = HashMap::new();
-    for (name, ring) in RINGS.into_iter().zip(&parts.rings) {
-        for (number, message) in (ring.status.tail..).zip(&ring.messages) {
-            // What was received meanwhile may have its slot anywhere.
-            if number >= ring.tail_after {
-                self::message(parts, format!("{name} message {number}"), message, &mut named_by, findings);
-            }
-        }
-    }
-    // There are fewer slots than that.
-    u32::try_from(named_by.len()).unwrap_or(u32::MAX)
-}
-
-/// One message, checked as its receiver will check it. Notes the slot that it names.
-fn message(
-    parts: &Parts,
-    field: String,
-    message: &MsgDescHot,
-    named_by: &mut HashMap<u32, String>,
-    findings: &mut Findings,
-) {
-    let &MsgDescHot { payload_slot: slot, payload_offset: offset, payload_len: len, .. } = message;
-    if message.is_inline() {
-        if len as usize > INLINE_PAYLOAD_SIZE {
-            let expected = format!("at most {INLINE_PAYLOAD_SIZE} bytes");
-            findings.add(FindingKind::InlineLength, field, format_args!("{len} bytes inline"), expected);
-        }
-        return;
-    }
-    let Some(meta) = parts.meta.get(slot as usize) else {
-        let expected = format!("a slot below {}", parts.config.slot_count);
-        return findings.add(FindingKind::MessageSlot, field, format_args!("slot {slot}"), expected);
-    };
-    if let Some(other) = named_by.get(&slot) {
-        let seen = format!("slot {slot}, which {other} names too");
-        return findings.add(FindingKind::MessageTwice, field, seen, "a slot of its own");
-    }
-    if offset.checked_add(len).is_none_or(|end| end > parts.config.slot_size) {
-        let seen = format!("{len} bytes from {offset} on in slot {slot}");
-        let expected = format!("within {} bytes", parts.config.slot_size);
-        findings.add(FindingKind::MessageRange, &field, seen, expected);
-    }
-    its_slot(&field, message, *meta, findings);
-    named_by.insert(slot, field);
-}
-
-/// What a message's slot says of itself.
-fn its_slot(field: &str, message: &MsgDescHot, meta: SlotMeta, findings: &mut Findings) {
-    let &MsgDescHot { payload_slot: slot, payload_generation: generation, .. } = message;
-    if generation != meta.generation {
-        let seen = format!("slot {slot} of generation {generation}");
-        findings.add(FindingKind::MessageGeneration, field, seen, format_args!("its generation, {}", meta.generation));
-    } else if matches!(SlotState::from_u32(meta.state), Some(SlotState::Free | SlotState::Allocated)) {
-        let seen = format!("slot {slot} in state {}", meta.state);
-        findings.add(FindingKind::MessageState, field, seen, "a slot in state 2 (in flight) or 3 (lent)");
-    }
 }

@@ -6,15 +6,15 @@ use rapace_shm_core::layout::{SegmentHeader, ShmSessionConfig};
 use rapace_shm_core::slots::SlotStatus;
 
 use super::words::{self, RINGS};
-use super::{FreeListReport, PartsReport, PeerReport, RingReport, SegmentReport, SlabReport};
+use super::{Finding, FreeListReport, PartsReport, PeerReport, RingReport, SegmentReport, SlabReport};
 
 /// One line; the facts stand below each other.
-fn line(f: &mut fmt::Formatter<'_>, what: impl fmt::Display, fact: impl fmt::Display) -> fmt::Result {
+pub(super) fn line(f: &mut fmt::Formatter<'_>, what: impl fmt::Display, fact: impl fmt::Display) -> fmt::Result {
     writeln!(f, "{:<24}{fact}", what.to_string())
 }
 
 /// A word's value by its name.
-fn named(value: u32, name: fn(u32) -> Option<&'static str>) -> String {
+pub(super) fn named(value: u32, name: fn(u32) -> Option<&'static str>) -> String {
     name(value).map_or_else(|| format!("? ({value})"), str::to_owned)
 }
 
@@ -22,7 +22,7 @@ impl fmt::Display for SegmentReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header = &self.header;
         line(f, "file length", format_args!("{} bytes", self.len))?;
-        line(f, "version", format_args!("{}.{}", header.version >> 16, header.version & 0xFFFF))?;
+        line(f, "version", words::version(header.version))?;
         for peer in &self.peers {
             write!(f, "{peer}")?;
         }
@@ -30,20 +30,25 @@ impl fmt::Display for SegmentReport {
             Some(parts) => write!(f, "{}", InHeader { header, parts })?,
             None => line(f, "the rest", "cannot be found")?,
         }
-        let count = self.findings.len() as u64 + self.omitted;
-        let looks = if self.looks == 1 { "one look" } else { "several looks" };
-        match count {
-            0 => write!(f, "{:<24}none ({looks})", "findings"),
-            _ => write!(f, "{:<24}{count} ({looks})", "findings"),
-        }?;
-        for finding in &self.findings {
-            write!(f, "\n! {finding}")?;
-        }
-        if self.omitted > 0 {
-            write!(f, "\nand {} more", self.omitted)?;
-        }
-        Ok(())
+        findings(f, &self.findings, self.omitted, self.looks)
     }
+}
+
+/// The end of every report, without a line break behind it.
+pub(super) fn findings(f: &mut fmt::Formatter<'_>, findings: &[Finding], omitted: u64, looks: u32) -> fmt::Result {
+    let count = findings.len() as u64 + omitted;
+    let looks = if looks == 1 { "one look" } else { "several looks" };
+    match count {
+        0 => write!(f, "{:<24}none ({looks})", "findings"),
+        _ => write!(f, "{:<24}{count} ({looks})", "findings"),
+    }?;
+    for finding in findings {
+        write!(f, "\n! {finding}")?;
+    }
+    if omitted > 0 {
+        write!(f, "\nand {omitted} more")?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for PeerReport {
@@ -90,18 +95,22 @@ fn ring(
     waiting: [&str; 2],
     sequences: [u32; 2],
 ) -> fmt::Result {
-    let (name, header) = (RINGS[index], &report.header);
-    line(f, name, report.status)?;
-    line(f, format_args!("{name} producer"), named(header.producer_state, words::end_state))?;
-    line(f, format_args!("{name} consumer"), named(header.consumer_state, words::end_state))?;
-    let sleepers = [header.data_sleeper, header.space_sleeper];
+    ring_and_ends(f, RINGS[index], report)?;
+    let sleepers = [report.header.data_sleeper, report.header.space_sleeper];
     for ((who, sleeper), sequence) in waiting.into_iter().zip(sleepers).zip(sequences) {
         waits(f, who, sleeper, sequence)?;
     }
     Ok(())
 }
 
-fn waits(f: &mut fmt::Formatter<'_>, who: &str, sleeper: u32, sequence: u32) -> fmt::Result {
+/// How full a ring is, and whether its ends are open.
+pub(super) fn ring_and_ends(f: &mut fmt::Formatter<'_>, name: &str, report: &RingReport) -> fmt::Result {
+    line(f, name, report.status)?;
+    line(f, format_args!("{name} producer"), named(report.header.producer_state, words::end_state))?;
+    line(f, format_args!("{name} consumer"), named(report.header.consumer_state, words::end_state))
+}
+
+pub(super) fn waits(f: &mut fmt::Formatter<'_>, who: &str, sleeper: u32, sequence: u32) -> fmt::Result {
     let fact = format_args!("{}; sequence {sequence}", named(sleeper, words::sleeper));
     line(f, format_args!("wait of {who}"), fact)
 }

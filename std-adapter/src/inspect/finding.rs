@@ -55,6 +55,24 @@ pub enum FindingKind {
     EndState,
     /// The state of a peer has no known value.
     PeerState,
+    /// A word that says yes or no has another value (hubs).
+    Flag,
+    /// An entry of the peer table carries another number or type than its place (hubs).
+    PeerNumber,
+    /// The flags of a peer contradict each other, or have no known meaning (hubs).
+    PeerFlags,
+    /// The hub counts other peers than its entries say (hubs).
+    PeerCount,
+    /// Somebody who cannot exist waits for a slot (hubs).
+    Waiter,
+    /// A member announced a slot that does not exist (hubs).
+    Announcement,
+    /// The owner of a slot is nobody who can own it (hubs).
+    Owner,
+    /// The owner of a slot in use was removed (hubs).
+    OwnerRemoved,
+    /// The owner of the slot that a message names is neither its sender nor its receiver (hubs).
+    MessageOwner,
 }
 
 impl FindingKind {
@@ -75,13 +93,13 @@ impl FindingKind {
             Self::RingIndices => "a second producer or consumer, or somebody wrote here; the other end reports a fault",
             Self::FreeLink | Self::FreeCycle => {
                 "somebody wrote here, or into a slot that was no longer its own; \
-                 the slots behind it are lost until a peer resets the session"
+                 the slots behind it are lost until a peer resets the session, in a hub for good"
             }
             Self::ListedTwice => "a slot was freed twice; two senders would get it",
             Self::ListedNotFree => "a slot was freed twice, or its metadata was overwritten; whoever takes it faults",
             Self::Unlisted => {
                 "a peer was killed, or is stopped, while it took or returned the slot; \
-                 lost until the survivor resets the session"
+                 lost until the survivor resets the session, in a hub for good"
             }
             Self::SlotState => "written by a later version, or overwritten; whoever holds the slot reports a fault",
             Self::MessageSlot | Self::MessageRange | Self::InlineLength => {
@@ -94,6 +112,22 @@ impl FindingKind {
             Self::Sleeper => "written by a later version, or overwritten; this side is signalled at every message",
             Self::EndState => "written by a later version, or overwritten; peers take it for open",
             Self::PeerState => "written by a later version, or overwritten; nobody can attach on this side",
+            Self::Flag => "written by a later version, or overwritten; whatever is not zero is taken for yes",
+            Self::PeerNumber => "somebody wrote here; the host knows its peers by the place, others may mistake it",
+            Self::PeerFlags => "written by a later version, or overwritten; nobody can attach with this number",
+            Self::PeerCount => {
+                "somebody wrote here, or the host was killed while it added or removed a peer; nobody reads it"
+            }
+            Self::Waiter => "somebody wrote here; whoever frees a slot passes over it",
+            Self::Announcement => {
+                "somebody wrote here; what this member has in hand is not found should it be killed now"
+            }
+            Self::Owner => "somebody wrote here; should its holder be killed, the slot is lost, or freed under another",
+            Self::OwnerRemoved => {
+                "its holder was removed without being reaped, as hosts of version 1.0 do; \
+                 lost unless the other end of its ring still has the message in hand"
+            }
+            Self::MessageOwner => "somebody wrote here; should a member be killed, the slot is freed under another",
         }
     }
 }

@@ -6,19 +6,19 @@ use rapace_shm_core::layout::{
 };
 
 use super::finding::{FindingKind, Findings};
-use super::snapshot::{Source, Stop};
+use super::source::{Source, Stop};
 
 /// A place that says a part of the shape; `None` where the file is too short to have it.
-type Place = (&'static str, Option<u32>);
+type Place<'a> = (&'a str, Option<u32>);
 
 /// The places of one number, and which numbers are possible at all.
-struct Ballot {
-    places: [Place; 3],
-    is_valid: fn(u32) -> bool,
-    rule: &'static str,
+pub(super) struct Ballot<'a> {
+    pub(super) places: [Place<'a>; 3],
+    pub(super) is_valid: fn(u32) -> bool,
+    pub(super) rule: &'static str,
 }
 
-fn is_capacity(value: u32) -> bool {
+pub(super) fn is_capacity(value: u32) -> bool {
     value.is_power_of_two()
 }
 
@@ -30,19 +30,19 @@ fn is_slot_count(value: u32) -> bool {
     value != 0 && value != u32::MAX
 }
 
-impl Ballot {
+impl Ballot<'_> {
     fn votes(&self, value: u32) -> usize {
         self.places.iter().filter(|(_, seen)| *seen == Some(value)).count()
     }
 
     /// The first possible number that two places say, or else the first possible one.
-    fn winner(&self) -> Option<u32> {
+    pub(super) fn winner(&self) -> Option<u32> {
         let mut possible = self.places.iter().filter_map(|(_, seen)| *seen).filter(|value| (self.is_valid)(*value));
         possible.clone().find(|value| self.votes(*value) > 1).or_else(|| possible.next())
     }
 
     /// Points out the places that say something else than the winner.
-    fn report(&self, winner: Option<u32>, findings: &mut Findings) {
+    pub(super) fn report(&self, winner: Option<u32>, findings: &mut Findings) {
         for (field, seen) in self.places {
             let Some(seen) = seen.filter(|seen| Some(*seen) != winner) else { continue };
             let kind = if (self.is_valid)(seen) { FindingKind::ShapeDiffers } else { FindingKind::ShapeInvalid };
@@ -95,7 +95,7 @@ fn place(config: ShmSessionConfig, findings: &mut Findings) -> Option<(ShmSessio
 }
 
 /// What the three places say about the capacity. Where the third one is depends on the capacity: each candidate is tried.
-fn rings(source: &Source<'_>, header: &SegmentHeader) -> Result<Ballot, Stop> {
+fn rings(source: &Source<'_>, header: &SegmentHeader) -> Result<Ballot<'static>, Stop> {
     let first = source.read::<DescRingHeader>(size_of::<SegmentHeader>())?.map(|ring| ring.capacity);
     let ballot = |third| Ballot {
         places: [

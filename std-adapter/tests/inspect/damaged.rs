@@ -3,17 +3,15 @@
 //! Seen to fail when: the votes of the places that repeat the shape are not counted; the lists returned by A and by B are
 //! exchanged; a slot in no list is believed after two looks; a deserted segment is looked at more than once.
 
-use std::collections::HashSet;
 use std::mem::offset_of;
 
 use rapace_shm::core::layout::{DataSegmentHeader, DescRingHeader, SegmentHeader};
-use rapace_shm::inspect::FindingKind::{self, *};
+use rapace_shm::inspect::FindingKind::*;
+use rapace_shm::inspect::Report;
 
-use crate::segment::{CONFIG, INLINE_MESSAGE, SLOT_MESSAGE, Segment};
+use crate::segment::{CONFIG, Case, INLINE_MESSAGE, SLOT_MESSAGE, Segment, check_damages};
 
-type Case = (FindingKind, &'static str, fn(&mut Segment));
-
-const HEADER: &[Case] = &[
+const HEADER: &[Case<Segment>] = &[
     (Magic, "header magic", |s| s.put(0, *b"RAPACF\0\0")),
     (Magic, "header magic", |s| s.put(0, [0; 8])),
     (Version, "header version", |s| s.put_u32(SegmentHeader::VERSION, 0, 2 << 16)),
@@ -25,7 +23,7 @@ const HEADER: &[Case] = &[
     (PeerState, "peer B state", |s| s.put_u32(SegmentHeader::PEER_B_STATE, 0, 9)),
 ];
 
-const SHAPE: &[Case] = &[
+const SHAPE: &[Case<Segment>] = &[
     (ShapeInvalid, "header ring capacity", |s| s.put_u32(SegmentHeader::RING_CAPACITY, 0, 3)),
     (ShapeInvalid, "header slot size", |s| s.put_u32(SegmentHeader::SLOT_SIZE, 0, 6)),
     (ShapeInvalid, "header slot count", |s| s.put_u32(SegmentHeader::SLOT_COUNT, 0, 0)),
@@ -48,7 +46,7 @@ const SHAPE: &[Case] = &[
     (FileTooLong, "file length", |s| s.bytes.push(0)),
 ];
 
-const RINGS: &[Case] = &[
+const RINGS: &[Case<Segment>] = &[
     (RingIndices, "ring A→B head and tail", |s| s.put_u64(DescRingHeader::TAIL, s.at.a_to_b_ring, 4)),
     (RingIndices, "ring B→A head and tail", |s| s.put_u64(DescRingHeader::VISIBLE_HEAD, s.at.b_to_a_ring, 4 + 9)),
     (Reserved, "ring A→B padding at 8", |s| s.bytes[s.at.a_to_b_ring + 63] = 1),
@@ -70,7 +68,7 @@ const RINGS: &[Case] = &[
     }),
 ];
 
-const SLOTS: &[Case] = &[
+const SLOTS: &[Case<Segment>] = &[
     (Reserved, "data header padding at 12", |s| s.bytes[s.at.data_header + 12] = 1),
     (Reserved, "data header reserved bytes at 36", |s| s.bytes[s.at.data_header + 63] = 1),
     (Sleeper, "data header slots sleeper of A", |s| s.put_u32(DataSegmentHeader::SLOTS_SLEEPER_A, s.at.data_header, 6)),
@@ -90,23 +88,13 @@ const SLOTS: &[Case] = &[
     (Unlisted, "slot 4 of generation 0", |s| s.put_u64(DataSegmentHeader::FREE_HEAD, s.at.data_header, 5)),
 ];
 
-/// Kinds of findings; a new one needs a case.
+/// Kinds of findings that a session can have; a new one needs a case.
 const KINDS: usize = 23;
 
 #[test]
 fn each_damage_is_one_finding_that_names_the_field() {
-    let mut kinds = HashSet::new();
-    for (kind, field, damage) in [HEADER, SHAPE, RINGS, SLOTS].concat() {
-        let mut segment = Segment::busy();
-        damage(&mut segment);
-        let report = segment.report().unwrap_or_else(|error| panic!("{kind:?} of {field}: {error}"));
-        let findings: Vec<_> = report.findings.iter().map(|found| (found.kind, found.field.as_str())).collect();
-        assert_eq!(findings, [(kind, field)], "{report}");
-        let text = report.to_string();
-        assert!(text.contains(&format!("\nfindings                1 (several looks)\n! {field}\n")), "{text}");
-        assert!(text.contains(&format!("\n    meaning   {}", kind.meaning())), "{text}");
-        kinds.insert(kind);
-    }
+    let cases = [HEADER, SHAPE, RINGS, SLOTS].concat();
+    let kinds = check_damages(&Segment::busy(), &cases, |segment| Report::read(&segment.file()));
     assert_eq!(kinds.len(), KINDS);
 }
 

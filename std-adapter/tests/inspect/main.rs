@@ -3,6 +3,10 @@
 
 mod alive;
 mod damaged;
+mod hub_damaged;
+mod hub_old;
+mod hub_segment;
+mod hub_sound;
 mod rubbish;
 mod segment;
 mod sound;

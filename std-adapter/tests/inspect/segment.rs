@@ -1,11 +1,12 @@
 //! The bytes of a segment, to be damaged.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use rapace_shm::core::layout::{At, SegmentOffsets};
-use rapace_shm::inspect::{InspectError, SegmentReport};
+use rapace_shm::inspect::{FindingKind, InspectError, Report, SegmentReport};
 use rapace_shm::{MsgDescHot, ShmSession, ShmSessionConfig};
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -15,11 +16,15 @@ pub const CONFIG: ShmSessionConfig = ShmSessionConfig { ring_capacity: 8, slot_s
 pub const INLINE_MESSAGE: u64 = 1;
 pub const SLOT_MESSAGE: u64 = 2;
 
+/// Bytes, and where what is in them.
 #[derive(Clone)]
-pub struct Segment {
+pub struct Bytes<O> {
     pub bytes: Vec<u8>,
-    pub at: SegmentOffsets,
+    pub at: O,
 }
+
+/// Those of a session.
+pub type Segment = Bytes<SegmentOffsets>;
 
 /// The file behind a session, open for reading only.
 pub fn file_of(session: &ShmSession) -> File {
@@ -40,6 +45,28 @@ pub fn two_peers(config: ShmSessionConfig) -> (ShmSession, ShmSession) {
     let a = ShmSession::create(config).unwrap();
     let b = ShmSession::attach(a.memfd().unwrap().try_clone_to_owned().unwrap()).unwrap();
     (a, b)
+}
+
+impl<O> Bytes<O> {
+    pub fn put<const N: usize>(&mut self, at: usize, bytes: [u8; N]) {
+        self.bytes[at..at + N].copy_from_slice(&bytes);
+    }
+
+    pub fn put_u32(&mut self, field: At<u32>, base: usize, value: u32) {
+        self.put(field.within(base).offset(), value.to_ne_bytes());
+    }
+
+    pub fn put_u64(&mut self, field: At<u64>, base: usize, value: u64) {
+        self.put(field.within(base).offset(), value.to_ne_bytes());
+    }
+
+    pub fn u32(&self, at: usize) -> u32 {
+        u32::from_ne_bytes(self.bytes[at..at + 4].try_into().unwrap())
+    }
+
+    pub fn file(&self) -> File {
+        memfd_with(&self.bytes)
+    }
 }
 
 impl Segment {
@@ -86,22 +113,6 @@ impl Segment {
         segment
     }
 
-    pub fn put<const N: usize>(&mut self, at: usize, bytes: [u8; N]) {
-        self.bytes[at..at + N].copy_from_slice(&bytes);
-    }
-
-    pub fn put_u32(&mut self, field: At<u32>, base: usize, value: u32) {
-        self.put(field.within(base).offset(), value.to_ne_bytes());
-    }
-
-    pub fn put_u64(&mut self, field: At<u64>, base: usize, value: u64) {
-        self.put(field.within(base).offset(), value.to_ne_bytes());
-    }
-
-    pub fn u32(&self, at: usize) -> u32 {
-        u32::from_ne_bytes(self.bytes[at..at + 4].try_into().unwrap())
-    }
-
     pub fn link(&self, slot: u32) -> usize {
         self.at.slot_data + slot as usize * CONFIG.slot_size as usize
     }
@@ -126,6 +137,30 @@ impl Segment {
     }
 
     pub fn report(&self) -> Result<SegmentReport, InspectError> {
-        SegmentReport::read(&memfd_with(&self.bytes))
+        SegmentReport::read(&self.file())
     }
+}
+
+/// One damage, the one kind of finding that it is, and the field that it names.
+pub type Case<S> = (FindingKind, &'static str, fn(&mut S));
+
+/// Does each damage to a fresh copy, and checks that exactly its finding is reported, and how. Returns the kinds.
+pub fn check_damages<O: Clone>(
+    sound: &Bytes<O>,
+    cases: &[Case<Bytes<O>>],
+    report: impl Fn(&Bytes<O>) -> Result<Report, InspectError>,
+) -> HashSet<FindingKind> {
+    let mut kinds = HashSet::new();
+    for (kind, field, damage) in cases {
+        let mut segment = sound.clone();
+        damage(&mut segment);
+        let report = report(&segment).unwrap_or_else(|error| panic!("{kind:?} of {field}: {error}"));
+        let findings: Vec<_> = report.findings().iter().map(|found| (found.kind, found.field.as_str())).collect();
+        assert_eq!(findings, [(*kind, *field)], "{report}");
+        let text = report.to_string();
+        assert!(text.contains(&format!("\nfindings                1 (several looks)\n! {field}\n")), "{text}");
+        assert!(text.contains(&format!("\n    meaning   {}", kind.meaning())), "{text}");
+        kinds.insert(*kind);
+    }
+    kinds
 }

@@ -1,0 +1,165 @@
+//! What the bytes of a hub say: a session's checks over a hub's parts, and who owns which slot.
+//!
+//! Read in the same order as a session ([the module above](super) has the picture), with the peer table before everything
+//! else and once more after it: what a member announced is in its hands, and a member that came or went meanwhile
+//! is no finding.
+
+mod check;
+mod display;
+mod shape;
+mod slots;
+mod snapshot;
+
+use std::fs::File;
+
+use rapace_shm_core::endpoint::PeerId;
+use rapace_shm_core::hub::SizeClassStatus;
+use rapace_shm_core::layout::{
+    ExtentHeader, HubConfig, HubHeader, NUM_SIZE_CLASSES, PEER_FLAG_ACTIVE, PEER_FLAG_DEAD, PEER_FLAG_RESERVED,
+    PeerEntry, PeerState, SizeClassHeader,
+};
+
+use super::finding::{Finding, Findings};
+use super::lists::FreeListReport;
+use super::looks::{self, Look, Verdict};
+use super::source::Stop;
+use super::{InspectError, RingReport};
+
+use snapshot::Snapshot;
+
+/// What the bytes of a hub say. Plain data; nothing in it is checked except where [`findings`](Self::findings) says that
+/// something looks wrong. Its `Display` is for people: one fact per line.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HubReport {
+    /// Length of the file in bytes.
+    pub len: u64,
+    /// The header, as it stands.
+    pub header: HubHeader,
+    /// The rest; `None` if the header does not say where it is or the file ends before it does.
+    pub parts: Option<HubPartsReport>,
+    /// Every field that looks wrong, the first thousand: version, shape and length first, then in the order of the hub.
+    pub findings: Vec<Finding>,
+    /// How many more there are.
+    pub omitted: u64,
+    /// How often the hub was looked at to be sure of the findings.
+    pub looks: u32,
+}
+
+/// What stands behind the header.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HubPartsReport {
+    /// The shape by which the rest was read: what most places say that repeat it.
+    pub config: HubConfig,
+    /// The host (member 0), and each place for a plugin, by number.
+    pub members: Vec<MemberReport>,
+    /// The size classes, the smallest first.
+    pub classes: [ClassReport; NUM_SIZE_CLASSES],
+}
+
+/// What a hub says of a member, be there one or not.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MemberReport {
+    /// Its number.
+    pub id: PeerId,
+    /// Its entry, as it stands. Of the host's own only the last words are used.
+    pub entry: PeerEntry,
+    /// The ring from it to the host. (Member 0 has one only beside a version 1.0 host.)
+    pub to_host: RingReport,
+    /// The ring from the host to it.
+    pub to_peer: RingReport,
+    /// Slots in use that it must free, of each size class.
+    pub owned: [u32; NUM_SIZE_CLASSES],
+}
+
+/// What stands in a size class.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClassReport {
+    /// Its header, as it stands.
+    pub header: SizeClassHeader,
+    /// The header of its extent, as it stands.
+    pub extent: ExtentHeader,
+    /// Slots by what their metadata says. `free_list_len` is 0 if the list changed meanwhile.
+    pub status: SizeClassStatus,
+    /// Slots in flight that a message in one of the rings names; whoever received the others still reads them.
+    pub in_rings: u32,
+    /// The list of free slots.
+    pub list: FreeListReport,
+}
+
+impl HubReport {
+    /// Looks at a hub. The file needs to be open for reading only; its position does not matter and stays.
+    ///
+    /// Takes as long as reading everything but the payloads; up to 170 milliseconds more if something looks wrong.
+    ///
+    /// # Errors
+    /// [`InspectError`]: a file that is no hub, cannot be read, or is larger than is worth inspecting. A hub that is
+    /// damaged is not an error: its damage is in [`findings`](Self::findings).
+    pub fn read(file: &File) -> Result<Self, InspectError> {
+        looks::several(file)
+    }
+
+    /// Looks once: while anybody is attached, a finding may be a word that was read while it was written.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn glance(file: &File) -> Result<Self, InspectError> {
+        looks::once(file)
+    }
+
+    fn of(snapshot: Snapshot, mut findings: Findings) -> Self {
+        let Snapshot { len, header, parts } = snapshot;
+        check::header(&header, &mut findings);
+        let parts = parts.map(|parts| check::parts(&header, &parts, &mut findings));
+        let (findings, omitted) = findings.into_parts();
+        Self { len, header, parts, findings, omitted, looks: 1 }
+    }
+
+    /// Whether a host of version 1.0 made it, or one that has not finished.
+    #[must_use]
+    pub const fn has_old_host(&self) -> bool {
+        is_old_host(&self.header)
+    }
+}
+
+const fn is_old_host(header: &HubHeader) -> bool {
+    header.host_state == PeerState::Unknown as u32
+}
+
+impl MemberReport {
+    /// Whether the host has given this number to a plugin, and not taken it back.
+    #[must_use]
+    pub const fn is_in_use(&self) -> bool {
+        is_in_use(&self.entry)
+    }
+}
+
+const fn is_in_use(entry: &PeerEntry) -> bool {
+    entry.flags & (PEER_FLAG_ACTIVE | PEER_FLAG_RESERVED) != 0 && entry.flags & PEER_FLAG_DEAD == 0
+}
+
+impl Look for HubReport {
+    fn quick(file: &File, mut findings: Findings) -> Result<(Self, bool), Stop> {
+        let snapshot = Snapshot::take(file, &mut findings)?;
+        let is_settled = snapshot.parts.as_ref().is_none_or(|parts| parts.is_settled());
+        Ok((Self::of(snapshot, findings), is_settled))
+    }
+
+    fn verdict(&mut self) -> Verdict<'_> {
+        Verdict { findings: &mut self.findings, omitted: &mut self.omitted, looks: &mut self.looks }
+    }
+
+    /// A member that was killed looks as if it were attached: a hub does not say which processes its members are.
+    fn may_be_attached(&self) -> bool {
+        let host = self.header.host_state != PeerState::Left as u32;
+        let is_plugin = |member: &MemberReport| member.is_in_use() && member.entry.state != PeerState::Left as u32;
+        host || self.parts.as_ref().is_some_and(|parts| parts.members.iter().any(is_plugin))
+    }
+
+    fn may_run(&self) -> bool {
+        self.may_be_attached()
+    }
+}
