@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 
-use crate::inspect::CannotInspect;
+use crate::target::CannotInspect;
 
 /// Each says what was seen and, where there is something, what to do.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `demo` | the main job: what is sent, in which order, and the table at the end |
 //! | `inspect` | what a segment's bytes say, and which of them look wrong |
+//! | `top` | the same segment looked at again and again: rings, slots, peers and rates, in the terminal |
+//! | `target` | which segment to look at, and how it is opened |
 //! | `jobs` | what the first process asks of the second, and how each is done |
 //! | `second` | the second process seen from the first: started, asked, waited for, never left behind |
 //! | `estimate`, `ping_pong` | the estimator and the floor, shared with the library's benchmarks |
@@ -17,6 +19,8 @@ mod inspect;
 mod jobs;
 mod ping_pong;
 mod second;
+mod target;
+mod top;
 
 use std::process::ExitCode;
 
@@ -39,6 +43,9 @@ enum Command {
     /// Print what a segment's bytes say, live or dead, and point out what looks wrong; changes nothing
     #[command(after_help = inspect::EXIT_CODES)]
     Inspect(inspect::Options),
+    /// Watch a session or a hub at work: rings, slots, peers, rates; changes nothing
+    #[command(after_help = top::KEYS)]
+    Top(top::Options),
     /// What the second process runs
     #[command(hide = true)]
     Second(jobs::First),
@@ -50,6 +57,7 @@ fn main() -> ExitCode {
         None => demo::run(&arguments.demo),
         Some(Command::Demo(demo)) => demo::run(&demo),
         Some(Command::Inspect(inspect)) => inspect::run(&inspect),
+        Some(Command::Top(top)) => top::run(&top),
         Some(Command::Second(second)) => jobs::serve(&second),
     };
     match done {

@@ -6,7 +6,7 @@ use rapace_shm_core::layout::{SegmentHeader, ShmSessionConfig};
 use rapace_shm_core::slots::SlotStatus;
 
 use super::words::{self, RINGS};
-use super::{Finding, FreeListReport, PartsReport, PeerReport, RingReport, SegmentReport, SlabReport};
+use super::{Finding, FreeListReport, PartsReport, PeerReport, ProcessState, RingReport, SegmentReport, SlabReport};
 
 /// One line; the facts stand below each other.
 pub(super) fn line(f: &mut fmt::Formatter<'_>, what: impl fmt::Display, fact: impl fmt::Display) -> fmt::Result {
@@ -51,12 +51,22 @@ pub(super) fn findings(f: &mut fmt::Formatter<'_>, findings: &[Finding], omitted
     Ok(())
 }
 
+impl fmt::Display for ProcessState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSaid => "unknown",
+            Self::Running => "running",
+            Self::Gone => "gone",
+            Self::OutOfSight => "out of sight",
+        })
+    }
+}
+
 impl fmt::Display for PeerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, state, epoch, last_seen, pid, pid_namespace, start, process } = *self;
         line(f, format_args!("peer {name}"), named(state, words::peer_state))?;
         if pid != 0 || pid_namespace != 0 || start != 0 {
-            let process = words::process_state(process);
             let fact =
                 format_args!("{pid}, {process}; pid namespace {pid_namespace}, started {start} ticks after boot");
             line(f, format_args!("peer {name} process"), fact)?;

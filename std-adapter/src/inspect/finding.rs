@@ -147,8 +147,10 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Whether it is the same damage to the same field, whatever its value is by now.
-    pub(super) fn is_about_the_same(&self, other: &Self) -> bool {
+    /// Whether it is the same damage to the same field, whatever its value is by now: what two looks have in common was
+    /// not read while it was written.
+    #[must_use]
+    pub fn is_about_the_same(&self, other: &Self) -> bool {
         self.kind == other.kind && self.field == other.field
     }
 }

@@ -59,6 +59,7 @@ pub use hub::{ClassReport, HubPartsReport, HubReport, MemberReport};
 pub use lists::{FreeListName, FreeListReport};
 pub use peers::{PeerReport, ProcessState};
 pub use segment::{PartsReport, RingReport, SegmentReport, SlabReport};
+pub use words::peer_state as peer_state_name;
 
 use source::{Source, Stop};
 

@@ -7,8 +7,6 @@ use rapace_shm_core::layout::{
 };
 use rapace_shm_core::wake;
 
-use super::ProcessState;
-
 /// What a sleeper word says of its side.
 pub(super) const fn sleeper(value: u32) -> Option<&'static str> {
     match value {
@@ -30,24 +28,15 @@ pub(super) const fn end_state(value: u32) -> Option<&'static str> {
     }
 }
 
-/// What a peer's state says.
-pub(super) const fn peer_state(value: u32) -> Option<&'static str> {
+/// What a peer's state says ([`PeerState`] as a number); `None` if there is no such state.
+#[must_use]
+pub const fn peer_state(value: u32) -> Option<&'static str> {
     match PeerState::from_u32(value) {
         Some(PeerState::Unknown) => Some("nobody, or a version 1.0 peer"),
         Some(PeerState::Attached) => Some("attached"),
         Some(PeerState::Left) => Some("left"),
         Some(PeerState::Vacant) => Some("vacant"),
         None => None,
-    }
-}
-
-/// What is known of a peer's process.
-pub(super) const fn process_state(state: ProcessState) -> &'static str {
-    match state {
-        ProcessState::NotSaid => "unknown",
-        ProcessState::Running => "running",
-        ProcessState::Gone => "gone",
-        ProcessState::OutOfSight => "out of sight",
     }
 }
 
