@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rapace_shm::{ShmSession, ShmSessionConfig};
+use rapace_shm::{HubConfig, HubOptions, HubPeer, ShmSession, ShmSessionConfig, Waits};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 fn program() -> Command {
@@ -76,6 +76,20 @@ fn a_hub_is_known_by_its_bytes() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).starts_with("file length             4104 bytes\nhub version             0.0\n"));
     assert!(text(&output.stdout).contains("\n! header version\n    seen      0.0\n"), "{output:?}");
+}
+
+#[test]
+fn a_hub_at_a_path_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hub");
+    let options = HubOptions::new().sparse(true);
+    let mut host = options.create_at(&path, HubConfig::default()).unwrap();
+    let _plugin = HubPeer::open_at(&path, host.add_peer(Waits::Together).unwrap()).unwrap();
+    let output = inspect(&path);
+    assert_sound(&output);
+    let process = format!("\nplugin 1 process        {}, running\n", std::process::id());
+    assert!(text(&output.stdout).contains("\nplugin 1                attached; flags: active\n"), "{output:?}");
+    assert!(text(&output.stdout).contains(&process), "{output:?}");
 }
 
 #[test]

@@ -40,14 +40,20 @@ pub struct PeerReport {
     pub process: ProcessState,
 }
 
-/// A and B.
-pub(super) fn of(header: &SegmentHeader) -> [PeerReport; 2] {
-    let process = |pid, pid_namespace, start| match Process::new(pid, pid_namespace, start).find() {
-        _ if pid == 0 => ProcessState::NotSaid,
+/// What is known of a process that a peer says it is.
+pub(super) fn process(pid: u32, pid_namespace: u32, start: u64) -> ProcessState {
+    if pid == 0 {
+        return ProcessState::NotSaid;
+    }
+    match Process::new(pid, pid_namespace, start).find() {
         Found::Running(_) | Found::Myself => ProcessState::Running,
         Found::Gone => ProcessState::Gone,
         Found::OutOfSight => ProcessState::OutOfSight,
-    };
+    }
+}
+
+/// A and B.
+pub(super) fn of(header: &SegmentHeader) -> [PeerReport; 2] {
     [
         PeerReport {
             name: 'A',

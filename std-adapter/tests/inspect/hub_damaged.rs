@@ -76,7 +76,7 @@ const RINGS: &[Case<Hub>] = &[
     (RingIndices, "ring 1→host head and tail", |h| h.put_u64(DescRingHeader::TAIL, h.ring(2), 6)),
     (RingIndices, "ring host→3 head and tail", |h| h.put_u64(DescRingHeader::VISIBLE_HEAD, h.ring(7), 9)),
     (Reserved, "ring 1→host list of returned slots", |h| h.put_u64(DescRingHeader::RETURNED, h.ring(2), 1)),
-    (Reserved, "ring host→1 reserved bytes at 164", |h| h.put(h.ring(3) + 191, [1])),
+    (Reserved, "ring host→1 reserved bytes at 180", |h| h.put(h.ring(3) + 191, [1])),
     (Reserved, "ring 0→host padding at 8", |h| h.put(h.ring(0) + 8, [1])),
     (Sleeper, "ring 1→host data sleeper", |h| h.put_u32(DescRingHeader::DATA_SLEEPER, h.ring(2), 5)),
     (Sleeper, "ring host→1 slots sleeper", |h| h.put_u32(DescRingHeader::SLOTS_SLEEPER, h.ring(3), 5)),

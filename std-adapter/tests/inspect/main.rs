@@ -3,6 +3,7 @@
 
 mod alive;
 mod damaged;
+mod hub_alive;
 mod hub_damaged;
 mod hub_old;
 mod hub_segment;

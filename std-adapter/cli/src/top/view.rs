@@ -121,17 +121,20 @@ fn session(report: &SegmentReport, rate: impl Fn(&str) -> Option<Rate>, now: Dur
 }
 
 fn session_peer(peer: &PeerReport, now: Duration) -> PeerRow {
-    let process = match peer.process {
-        ProcessState::NotSaid => NOTHING.to_owned(),
-        process => format!("{} {process}", peer.pid),
-    };
-    let last_seen = last_seen(peer.last_seen, now);
+    let (process, last_seen) = (process(peer.pid, peer.process), last_seen(peer.last_seen, now));
     PeerRow {
         name: format!("peer {}", peer.name),
         state: state(peer.state),
         process,
         last_seen,
         owns: NOTHING.to_owned(),
+    }
+}
+
+fn process(pid: u32, state: ProcessState) -> String {
+    match state {
+        ProcessState::NotSaid => NOTHING.to_owned(),
+        state => format!("{pid} {state}"),
     }
 }
 
@@ -220,7 +223,8 @@ fn member_row(member: &MemberReport, report: &HubReport, parts: &HubPartsReport,
         false => (format!("plugin {}", member.id.0), state(member.entry.state)),
     };
     let owns = owns(&member.owned, parts, member.entry.announced.iter().filter(|said| **said != 0).count());
-    PeerRow { name, state, process: NOTHING.to_owned(), last_seen: last_seen(member.entry.last_seen, now), owns }
+    let (process, last_seen) = (process(member.pid, member.process), last_seen(member.entry.last_seen, now));
+    PeerRow { name, state, process, last_seen, owns }
 }
 
 fn owns(owned: &[u32; NUM_SIZE_CLASSES], parts: &HubPartsReport, in_hand: usize) -> String {
@@ -255,7 +259,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::time::Instant;
 
-    use rapace_shm::{MsgDescHot, ShmSession, ShmSessionConfig};
+    use rapace_shm::{HubConfig, HubHost, MsgDescHot, ShmSession, ShmSessionConfig, Waits};
 
     use super::*;
 
@@ -317,6 +321,29 @@ mod tests {
         let waits: Vec<_> = view.rings.iter().map(|ring| (ring.producer, ring.consumer)).collect();
         assert_eq!(waits, [("waits for a slot", "waits for data"), ("waits for space", "closed")]);
         assert_eq!(view.peers[1].last_seen, "2.0 s ago");
+    }
+
+    #[test]
+    fn a_hub_is_shown_with_those_who_are_there() {
+        let mut host = HubHost::create(HubConfig { max_peers: 4, ..HubConfig::default() }).unwrap();
+        let file = File::from(host.memfd().unwrap().try_clone_to_owned().unwrap());
+        let (start, mut history) = (Instant::now(), History::default());
+        let mut plugins = [(); 2].map(|()| host.add_local(Waits::Together).unwrap());
+        look(&mut history, &file, start, 0);
+        for number in 0..8 {
+            plugins[1].split().0.send(&MsgDescHot::data(number), &[1; 5000]).unwrap();
+        }
+        let view = look(&mut history, &file, start, 2);
+        assert_eq!(view.what, "hub 1.0, 256 descriptors per ring, 2 of 3 plugins");
+        let peers: Vec<_> = view.peers.iter().map(|peer| (peer.name.as_str(), peer.owns.as_str())).collect();
+        assert_eq!(peers, [("host", "-"), ("plugin 1", "-"), ("plugin 2", "8 of 16 KiB")]);
+        let rings: Vec<_> = view.rings.iter().map(|ring| (ring.name.as_str(), ring.depth, ring.rate)).collect();
+        let (idle, busy) = (Some(Rate::default()), Some(Rate { sent: 4.0, received: 0.0 }));
+        let expected = [("1→host", 0, idle), ("host→1", 0, idle), ("2→host", 8, busy), ("host→2", 0, idle)];
+        assert_eq!(rings, expected);
+        let slots: Vec<_> = view.slots.iter().map(|slots| (slots.size, slots.total, slots.in_rings)).collect();
+        assert_eq!(slots[..2], [(Size(1024), 1024, 0), (Size(16_384), 256, 8)]);
+        assert_eq!((slots.len(), view.findings), (5, 0));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use rapace_shm_core::endpoint::PeerId;
+use rapace_shm_core::hub::HOST;
 use rapace_shm_core::layout::{
     DescRingHeader, HubHeader, HubSlotMeta, NO_OWNER, NUM_SIZE_CLASSES, PEER_FLAG_ACTIVE, PEER_FLAG_DEAD,
     PEER_FLAG_DYING, PEER_FLAG_RESERVED, PEER_TYPE_PLUGIN, PeerEntry, SlotMeta, decode_slot_ref, encode_slot_ref,
@@ -11,6 +12,7 @@ use rapace_shm_core::layout::{
 use super::super::check::{named, zero};
 use super::super::finding::{FindingKind, Findings};
 use super::super::messages::{Messages, Named};
+use super::super::peers::{self, ProcessState};
 use super::super::rings::{self, RingPart};
 use super::super::words;
 use super::snapshot::{Parts, ring_at};
@@ -48,7 +50,7 @@ pub(super) fn header(header: &HubHeader, findings: &mut Findings) {
 /// Everything behind it, and what the header says of that.
 pub(super) fn parts(header: &HubHeader, parts: &Parts, findings: &mut Findings) -> HubPartsReport {
     places(header, parts, findings);
-    peers(header, parts, findings);
+    peer_table(header, parts, findings);
     let mut messages = Messages::default();
     for (id, rings) in (0..).map(PeerId).zip(&parts.rings) {
         for (name, ring) in words::hub_rings(id).iter().zip(rings) {
@@ -58,15 +60,23 @@ pub(super) fn parts(header: &HubHeader, parts: &Parts, findings: &mut Findings) 
     }
     let classes = slots::classes(parts, &messages, findings);
     let owned = slots::owned(parts);
-    let of = |(((id, entry), [to_host, to_peer]), owned): (((PeerId, &PeerEntry), &[RingPart; 2]), _)| MemberReport {
-        id,
-        entry: *entry,
-        to_host: to_host.report(),
-        to_peer: to_peer.report(),
-        owned,
-    };
-    let members = (0..).map(PeerId).zip(&parts.entries).zip(&parts.rings).zip(owned).map(of).collect();
+    let members = (0..).map(PeerId).zip(&parts.rings).zip(owned).map(|((id, rings), owned)| {
+        let (entry, [to_host, to_peer]) = (parts.entries[usize::from(id.0)], rings.each_ref().map(RingPart::report));
+        let (pid, process) = process_of(id, parts);
+        MemberReport { id, entry, to_host, to_peer, owned, pid, process }
+    });
+    let members = members.collect();
     HubPartsReport { config: parts.config, members, classes }
+}
+
+/// Which process a member is: a producer says it in its ring. The host says it to each plugin.
+fn process_of(id: PeerId, parts: &Parts) -> (u32, ProcessState) {
+    let of_host = || parts.rings.iter().map(|[_, to_peer]| to_peer).find(|ring| ring.header.producer_pid != 0);
+    let ring = if id == HOST { of_host() } else { parts.rings.get(usize::from(id.0)).map(|[to_host, _]| to_host) };
+    ring.map_or((0, ProcessState::NotSaid), |RingPart { header, .. }| {
+        let state = peers::process(header.producer_pid, header.producer_pid_namespace, header.producer_start);
+        (header.producer_pid, state)
+    })
 }
 
 /// What the header says of the shape.
@@ -88,7 +98,7 @@ fn places(header: &HubHeader, parts: &Parts, findings: &mut Findings) {
 }
 
 /// The peer table, and what the header says of the peers.
-fn peers(header: &HubHeader, parts: &Parts, findings: &mut Findings) {
+fn peer_table(header: &HubHeader, parts: &Parts, findings: &mut Findings) {
     let active = parts.entries.iter().filter(|entry| is_in_use(entry)).count();
     if usize::from(header.active_peers) != active {
         findings.add(FindingKind::PeerCount, "header active peers", header.active_peers, active);
@@ -163,7 +173,7 @@ fn ring_header(name: &str, ring: &RingPart, capacity: u32, findings: &mut Findin
     flag(findings, format_args!("{name} waits with others"), header.waits_with_others);
     let state = format_args!("{name} consumer's peer state");
     named(findings, FindingKind::PeerState, state, header.consumer_peer_state, words::peer_state);
-    zero(findings, format_args!("{name} reserved bytes at 164"), &header.reserved);
+    zero(findings, format_args!("{name} reserved bytes at 180"), &header.reserved);
 }
 
 /// The slots, as messages between the host and one plugin name them.

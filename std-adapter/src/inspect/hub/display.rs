@@ -40,6 +40,7 @@ fn parts(f: &mut fmt::Formatter<'_>, header: &HubHeader, parts: &HubPartsReport)
     let mut in_use = 0;
     for member in members {
         if member.id == HOST && !has_old_host {
+            member_process(f, "host", member)?;
             hands(f, "host", member)?;
         } else if member.is_in_use() || member.entry.state != 0 {
             in_use += 1;
@@ -94,6 +95,7 @@ fn member(f: &mut fmt::Formatter<'_>, member: &MemberReport, available: u32) -> 
     let name = format!("plugin {}", id.0);
     let state = format_args!("{}; flags: {}", named(entry.state, words::peer_state), words::peer_flags(entry.flags));
     line(f, &name, state)?;
+    member_process(f, &name, member)?;
     heartbeat(f, &name, entry)?;
     hands(f, &name, member)?;
     let [first, second] = words::hub_rings(*id);
@@ -106,6 +108,14 @@ fn member(f: &mut fmt::Formatter<'_>, member: &MemberReport, available: u32) -> 
     ring_and_ends(f, &second, to_peer)?;
     waits(f, &format!("{plugin} for data"), to_peer.header.data_sleeper, entry.to_peer)?;
     producer_waits(f, "host", &to_peer.header, available)
+}
+
+/// Only what was looked up: the words that say it stand in the ring that the member produces into.
+fn member_process(f: &mut fmt::Formatter<'_>, name: &str, member: &MemberReport) -> fmt::Result {
+    match member.pid {
+        0 => Ok(()),
+        pid => line(f, format_args!("{name} process"), format_args!("{pid}, {}", member.process)),
+    }
 }
 
 fn heartbeat(f: &mut fmt::Formatter<'_>, name: &str, entry: &PeerEntry) -> fmt::Result {
