@@ -11,6 +11,7 @@ use rapace_shm::{INLINE_PAYLOAD_SIZE, ShmSessionConfig};
 
 use crate::error::Error;
 use crate::estimate::Batches;
+use crate::hub;
 use crate::jobs::{Job, Receipt, expect_marked, fill, mark};
 use crate::ping_pong;
 use crate::second::Second;
@@ -23,6 +24,9 @@ pub struct Options {
     /// Measure for three seconds at most: less exact
     #[arg(long)]
     pub quick: bool,
+    /// Show a hub of one host and N plugins instead (1 to 31), and kill one in the middle
+    #[arg(long, value_name = "N", conflicts_with = "file", value_parser = clap::value_parser!(u16).range(1..=31))]
+    hub: Option<u16>,
 }
 
 const KIB: usize = 1024;
@@ -36,6 +40,13 @@ const BURST: usize = 4096;
 
 /// Runs it and prints the table.
 pub fn run(options: &Options) -> Result<(), Error> {
+    match options.hub {
+        Some(plugins) => hub::run(plugins, options.quick),
+        None => session(options),
+    }
+}
+
+fn session(options: &Options) -> Result<(), Error> {
     let path = options.file.clone().map_or_else(std::env::current_exe, Ok)?;
     // Before anything is started: a file that cannot be read is the likeliest mistake.
     let file = File::open(&path).map_err(|source| Error::File { path: path.clone(), source })?;
@@ -206,7 +217,7 @@ fn traffic(second: &mut Second, len: usize, span: Duration) -> Result<(u64, Dura
 }
 
 /// Progress on standard error; nothing at all unless that is a terminal.
-fn bar(length: u64, text: &str) -> ProgressBar {
+pub fn bar(length: u64, text: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(&format!("{{wide_bar}} {text}"));
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
@@ -217,7 +228,7 @@ fn what(len: usize) -> String {
 }
 
 /// A number of bytes, to be read by people.
-struct Bytes(f64);
+pub struct Bytes(pub f64);
 
 impl std::fmt::Display for Bytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

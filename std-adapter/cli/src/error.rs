@@ -21,8 +21,18 @@ pub enum Error {
     Checksum { near: u32, far: u64, bytes: u64 },
     #[error("message {seen} arrived where message {expected} was due, {bytes} bytes long")]
     Disorder { expected: u64, seen: u64, bytes: usize },
-    #[error("{0} slots leaked: neither free nor held by anybody after both processes had finished")]
+    #[error("{0} slots leaked: neither free nor held by anybody after all processes had finished")]
     Leaked(u64),
+    #[error("plugin {plugin} ended early ({status})")]
+    PluginEnded { plugin: u16, status: ExitStatus },
+    #[error("plugin {plugin} failed ({status})")]
+    PluginFailed { plugin: u16, status: ExitStatus },
+    #[error("plugin {plugin} answered request {seen} with {bytes} bytes where request {expected} was due")]
+    PluginDisorder { plugin: u16, expected: u64, seen: u64, bytes: usize },
+    #[error("what plugin {plugin} had could not be reclaimed: {source}; the host goes on without its number")]
+    NotReclaimed { plugin: u16, source: rapace_shm::HubError },
+    #[error("the replacement became plugin {seen}, not {expected}, whose number was free")]
+    OtherNumber { expected: u16, seen: u16 },
     #[error("the first process is gone")]
     Orphaned,
     #[error("unknown job {0}; both processes must be of the same build")]

@@ -4,17 +4,9 @@
 //! with the message's number, so that the reader can tell that it is the right one.
 
 use rapace_shm::{MsgDescHot, ShmSession};
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
+use crate::child::First;
 use crate::error::Error;
-
-/// What the second process is told on its command line.
-#[derive(Debug, clap::Args)]
-pub struct First {
-    /// Process id of the first process
-    #[arg(long = "first")]
-    id: i32,
-}
 
 /// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +81,8 @@ pub fn fill(payload: &mut [u8], number: u64) {
     payload.fill(number.to_le_bytes()[0]);
 }
 
-/// Reads every byte.
-fn is_filled(payload: &[u8], number: u64) -> bool {
+/// Whether a payload is what [`fill`] wrote: reads every byte.
+pub fn is_filled(payload: &[u8], number: u64) -> bool {
     let wanted = number.to_le_bytes()[0];
     payload.iter().fold(0, |different, byte| different | (byte ^ wanted)) == 0
 }
@@ -114,7 +106,7 @@ fn expect(right: bool, message: &rapace_shm::Message, number: u64) -> Result<(),
 
 /// Runs the second process: does what it is asked until the first closes.
 pub fn serve(first: &First) -> Result<(), Error> {
-    die_with(first.id)?;
+    first.die_with()?;
     let (mut tx, mut rx) = ShmSession::inherited()?.into_split();
     let mut file = Receipt::default();
     let mut taken = 0;
@@ -155,14 +147,4 @@ fn echo(tx: &mut rapace_shm::Sender, len: usize, number: u64) -> Result<(), Erro
     let mut loan = tx.loan(len)?;
     mark(&mut loan, number);
     Ok(tx.send_loan(&descriptor, loan)?)
-}
-
-/// Makes the kernel kill this process when the first one ends, however it ends.
-fn die_with(first: i32) -> Result<(), Error> {
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)?;
-    // It may have ended before the request was made.
-    if getppid().map(Pid::as_raw_pid) != Some(first) {
-        return Err(Error::Orphaned);
-    }
-    Ok(())
 }

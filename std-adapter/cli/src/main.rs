@@ -3,18 +3,22 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `demo` | the main job: what is sent, in which order, and the table at the end |
+//! | `hub` | the same for a hub: a host and plugins, one of which is killed and replaced |
 //! | `inspect` | what a segment's bytes say, and which of them look wrong |
 //! | `top` | the same segment looked at again and again: rings, slots, peers and rates, in the terminal |
 //! | `target` | which segment to look at, and how it is opened |
 //! | `jobs` | what the first process asks of the second, and how each is done |
-//! | `second` | the second process seen from the first: started, asked, waited for, never left behind |
+//! | `second` | the second process seen from the first: started, asked, waited for |
+//! | `child` | another process of this program: started, never left behind |
 //! | `estimate`, `ping_pong` | the estimator and the floor, shared with the library's benchmarks |
 
 #![deny(unsafe_code)]
 
+mod child;
 mod demo;
 mod error;
 mod estimate;
+mod hub;
 mod inspect;
 mod jobs;
 mod ping_pong;
@@ -38,7 +42,8 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a second process, send it a file and millions of messages, and say how fast that was (the default)
+    /// Start a second process (or with --hub many), send it a file and millions of messages, and say how fast that was (the
+    /// default)
     Demo(demo::Options),
     /// Print what a segment's bytes say, live or dead, and point out what looks wrong; changes nothing
     #[command(after_help = inspect::EXIT_CODES)]
@@ -48,7 +53,10 @@ enum Command {
     Top(top::Options),
     /// What the second process runs
     #[command(hide = true)]
-    Second(jobs::First),
+    Second(child::First),
+    /// What the plugins of `demo --hub` run
+    #[command(hide = true)]
+    Plugin(child::First),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +67,7 @@ fn main() -> ExitCode {
         Some(Command::Inspect(inspect)) => inspect::run(&inspect),
         Some(Command::Top(top)) => top::run(&top),
         Some(Command::Second(second)) => jobs::serve(&second),
+        Some(Command::Plugin(plugin)) => hub::plugin::serve(&plugin),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,38 +1,27 @@
 //! The second process as the first one sees it. Whatever happens, it does not outlive this value, and no call waits for
 //! it once it is gone.
 
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rapace_shm::{Loan, Message, MsgDescHot, Receiver, Sender, ShmSession, ShmSessionConfig, Unsent};
 
+use crate::child::{self, Another, LOOK, LOOKS};
 use crate::error::Error;
 use crate::jobs::Job;
-
-/// How long a call waits before it looks whether the second process still runs.
-const LOOK: Duration = Duration::from_secs(1);
-/// How many looks in a row a live but silent process is given.
-const LOOKS: u32 = 30;
 
 /// A second process of this program, and the session with it.
 #[derive(Debug)]
 pub struct Second {
     session: ShmSession,
-    child: Child,
+    child: Another,
     deadline: Instant,
 }
 
 impl Second {
-    /// Starts it. The kernel kills it should this process die. (More exactly, should the calling thread: only the main
-    /// thread calls this.)
+    /// Starts it.
     pub fn start(config: ShmSessionConfig) -> Result<Self, Error> {
         let session = ShmSession::create(config)?;
-        // The running program, even if its file was replaced or deleted meanwhile.
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("rapace-shm").arg("second").arg("--first").arg(std::process::id().to_string());
-        let child = session.spawn(&mut command)?;
+        let child = Another::new(session.spawn(&mut child::command("second"))?);
         Ok(Self { session, child, deadline: Instant::now() + LOOK })
     }
 
@@ -103,7 +92,7 @@ impl Second {
     /// Says goodbye, waits until it has ended well, and counts the slots that nobody gave back.
     pub fn finish(mut self) -> Result<u64, Error> {
         self.session.split().0.close();
-        let status = self.wait()?;
+        let status = self.child.wait()?;
         if !status.success() {
             return Err(Error::Failed(status));
         }
@@ -135,27 +124,8 @@ impl Second {
     #[inline]
     fn done<T>(&mut self, result: Result<T, rapace_shm::Error>) -> Result<T, Error> {
         match result {
-            Err(rapace_shm::Error::Closed | rapace_shm::Error::PeerDied) => Err(Error::Ended(self.wait()?)),
+            Err(rapace_shm::Error::Closed | rapace_shm::Error::PeerDied) => Err(Error::Ended(self.child.wait()?)),
             done => Ok(done?),
         }
-    }
-
-    fn wait(&mut self) -> Result<ExitStatus, Error> {
-        let start = Instant::now();
-        while start.elapsed() < LOOKS * LOOK {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            sleep(Duration::from_millis(2));
-        }
-        Err(Error::Silent(start.elapsed().as_secs()))
-    }
-}
-
-impl Drop for Second {
-    fn drop(&mut self) {
-        // Both fail only for a process that has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -1,19 +1,15 @@
 //! The program as its users see it: what it prints, how it fails, and that nothing of it stays behind.
 
-use std::fs;
+mod common;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{ChildStdout, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rapace-shm"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
+use common::{Another, program, text, vanishes};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// One at a time: a demo keeps two processors busy.
 fn turn() -> MutexGuard<'static, ()> {
@@ -24,10 +20,6 @@ fn turn() -> MutexGuard<'static, ()> {
 fn quick_demo_of(path: &Path) -> Output {
     let _turn = turn();
     program().args(["demo", "--quick"]).arg(path).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
 }
 
 fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
@@ -81,7 +73,7 @@ fn a_second_process_without_a_first_says_so() {
 /// A demo that runs for some seconds, and the process ids that it says.
 struct Running {
     _turn: MutexGuard<'static, ()>,
-    first: Child,
+    first: Another,
     second: Pid,
     stdout: Option<BufReader<ChildStdout>>,
 }
@@ -89,35 +81,14 @@ struct Running {
 impl Running {
     fn start() -> Self {
         let _turn = turn();
-        let mut first = program().spawn().unwrap();
-        let mut stdout = BufReader::new(first.stdout.take().unwrap());
+        let mut first = Another(program().spawn().unwrap());
+        let mut stdout = BufReader::new(first.0.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let ids: Vec<i32> = line.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
-        assert_eq!(ids.first().map(|id| u32::try_from(*id).unwrap()), Some(first.id()), "{line}");
+        assert_eq!(ids.first().map(|id| u32::try_from(*id).unwrap()), Some(first.0.id()), "{line}");
         let second = Pid::from_raw(ids[1]).unwrap();
         Self { _turn, first, second, stdout: Some(stdout) }
-    }
-
-    /// Whether the second process is gone, or soon is.
-    fn second_vanishes(&self) -> bool {
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(10) {
-            // A zombie counts as gone: whoever adopted it has not looked yet.
-            let status = fs::read_to_string(format!("/proc/{}/stat", self.second.as_raw_pid()));
-            if test_kill_process(self.second).is_err() || status.is_ok_and(|status| status.contains(") Z ")) {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        false
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.first.kill();
-        let _ = self.first.wait();
     }
 }
 
@@ -127,10 +98,10 @@ fn the_first_process_ends_when_the_second_is_killed() {
     let mut running = Running::start();
     std::thread::sleep(Duration::from_millis(200));
     kill_process(running.second, Signal::KILL).unwrap();
-    let status = running.first.wait().unwrap();
+    let status = running.first.0.wait().unwrap();
     assert_eq!(status.code(), Some(1));
     let mut error = String::new();
-    BufReader::new(running.first.stderr.take().unwrap()).read_line(&mut error).unwrap();
+    BufReader::new(running.first.0.stderr.take().unwrap()).read_line(&mut error).unwrap();
     assert_eq!(error, "rapace-shm: the second process ended early (signal: 9 (SIGKILL))\n");
 }
 
@@ -139,15 +110,15 @@ fn the_first_process_ends_when_the_second_is_killed() {
 fn the_second_process_ends_when_the_first_is_killed() {
     let mut running = Running::start();
     std::thread::sleep(Duration::from_millis(200));
-    running.first.kill().unwrap();
-    running.first.wait().unwrap();
-    assert!(running.second_vanishes());
+    running.first.0.kill().unwrap();
+    running.first.0.wait().unwrap();
+    assert!(vanishes(running.second));
 }
 
 #[test]
 fn a_reader_that_goes_away_ends_both_processes() {
     let mut running = Running::start();
     running.stdout = None;
-    assert_eq!(running.first.wait().unwrap().code(), Some(1));
-    assert!(running.second_vanishes());
+    assert_eq!(running.first.0.wait().unwrap().code(), Some(1));
+    assert!(vanishes(running.second));
 }

@@ -3,29 +3,22 @@
 //! Seen to fail when: the target is opened for writing too (a directory then has another error); there is one exit code for
 //! both failures; a pipe is opened as everything else is (then the program waits for ever).
 
+mod common;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
+use common::{Another, program, text};
 use rapace_shm::{HubConfig, HubOptions, HubPeer, ShmSession, ShmSessionConfig, Waits};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rapace-shm"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
 fn inspect(target: impl AsRef<std::ffi::OsStr>) -> Output {
     program().arg("inspect").arg(target).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
 }
 
 #[track_caller]
@@ -146,36 +139,22 @@ fn the_exit_codes_are_documented() {
     assert!(text(&output.stdout).contains("Exit code: 0 nothing looks wrong, 1 something does, 2 "), "{output:?}");
 }
 
-/// A demo between two processes; ends with this value.
-struct Demo(Child);
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        // Both fail only for a process that has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Its session, as `inspect` wants to be told.
+fn session_of(demo: &Another) -> String {
+    let descriptors = format!("/proc/{}/fd", demo.0.id());
+    let is_session = |entry: &fs::DirEntry| {
+        fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().starts_with("/memfd:rapace-shm"))
+    };
+    let mut entries = fs::read_dir(descriptors).unwrap().map(Result::unwrap);
+    format!("{}:{}", demo.0.id(), entries.find(is_session).unwrap().file_name().to_str().unwrap())
 }
-
-impl Demo {
-    /// Its session, as `inspect` wants to be told.
-    fn session(&self) -> String {
-        let descriptors = format!("/proc/{}/fd", self.0.id());
-        let is_session = |entry: &fs::DirEntry| {
-            fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().starts_with("/memfd:rapace-shm"))
-        };
-        let mut entries = fs::read_dir(descriptors).unwrap().map(Result::unwrap);
-        format!("{}:{}", self.0.id(), entries.find(is_session).unwrap().file_name().to_str().unwrap())
-    }
-}
-
 #[test]
 fn two_processes_at_full_speed_are_watched_and_do_not_notice() {
-    let mut demo = Demo(program().args(["demo", "--quick"]).spawn().unwrap());
+    let mut demo = Another(program().args(["demo", "--quick"]).spawn().unwrap());
     let mut stdout = BufReader::new(demo.0.stdout.take().unwrap());
     let mut first = String::new();
     stdout.read_line(&mut first).unwrap();
-    let session = demo.session();
+    let session = session_of(&demo);
     let rest = std::thread::spawn(move || {
         let mut rest = String::new();
         stdout.read_to_string(&mut rest).unwrap();

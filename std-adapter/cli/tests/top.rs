@@ -3,21 +3,19 @@
 //! Seen to fail when: `--once` takes one look (then there are no rates); the file is not compared with what is at the path
 //! now.
 
+mod common;
+
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use common::{program, text};
 use rapace_shm::{MsgDescHot, ShmSession, ShmSessionConfig};
 
 fn top(words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rapace-shm"));
-    command.stdin(Stdio::null()).arg("top").args(words).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
+    program().arg("top").args(words).output().unwrap()
 }
 
 /// The words of the first line that starts so.

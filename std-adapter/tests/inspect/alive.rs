@@ -4,34 +4,22 @@
 //! Seen to fail when: the two sleepers of a ring are exchanged; messages in the rings are not counted.
 
 use std::collections::HashSet;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rapace_shm::core::wake;
 use rapace_shm::inspect::{ProcessState, SegmentReport};
 use rapace_shm::{MsgDescHot, SessionOptions, ShmSession, ShmSessionConfig, Spin};
 
-use crate::segment::{file_of, report};
+use crate::segment::{Another, file_of, report};
 
 const CHILD: &str = "RAPACE_SHM_INSPECT_CHILD";
 
 /// A process that sends everything back.
-struct Echo(Child);
-
-impl Echo {
-    fn start(session: &ShmSession) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "alive::echo", "--nocapture"]).env(CHILD, "1");
-        Self(session.spawn(&mut command).unwrap())
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        // Both fail only for a process that has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn start_echo(session: &ShmSession) -> Another {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "alive::echo", "--nocapture"]).env(CHILD, "1");
+    Another(session.spawn(&mut command).unwrap())
 }
 
 /// What the process runs; does nothing when it is run as a test.
@@ -52,7 +40,7 @@ fn a_session_between_two_processes_is_watched_without_being_disturbed() {
     const LOOKS: usize = 300;
     let mut session = ShmSession::create(ShmSessionConfig::default()).unwrap();
     let file = file_of(&session);
-    let mut child = Echo::start(&session);
+    let mut child = start_echo(&session);
     let watcher = std::thread::spawn(move || {
         let look = |_| {
             // The two processes need the processors more.
@@ -119,7 +107,7 @@ fn who_sleeps_is_said_and_not_woken() {
 #[test]
 fn a_killed_peer_still_looks_attached() {
     let mut session = ShmSession::create(ShmSessionConfig::default()).unwrap();
-    let child = Echo::start(&session);
+    let child = start_echo(&session);
     session.split().0.send(&MsgDescHot::data(0), &[1; 100]).unwrap();
     drop(session.split().1.recv().unwrap());
     drop(child);

@@ -5,34 +5,23 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::Duration;
 
 use rapace_shm::inspect::{HubReport, ProcessState};
 use rapace_shm::{Heard, HubConfig, HubHost, HubPeer, MsgDescHot, PeerId, Waits};
 
 use crate::hub_segment::CONFIG;
+use crate::segment::Another;
 
 /// A plugin's path and number, or nothing if it inherits them.
 const CHILD: &str = "RAPACE_SHM_INSPECT_PLUGIN";
 
-/// A process that sends everything back.
-struct Plugin(Child);
-
-impl Plugin {
-    fn command(place: &str) -> Command {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "hub_alive::plugin", "--nocapture"]).env(CHILD, place);
-        command
-    }
-}
-
-impl Drop for Plugin {
-    fn drop(&mut self) {
-        // Both fail only for a process that has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// For a process that sends everything back.
+fn plugin_at(place: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "hub_alive::plugin", "--nocapture"]).env(CHILD, place);
+    command
 }
 
 /// What the process runs; does nothing when it is run as a test.
@@ -67,8 +56,8 @@ fn a_hub_of_four_processes_is_watched_without_being_disturbed() {
     let file = File::open(format!("/proc/self/fd/{}", host.memfd().unwrap().as_raw_fd())).unwrap();
     let (ids, plugins): (Vec<_>, Vec<_>) = (0..3)
         .map(|_| {
-            let (id, child) = host.spawn(&mut Plugin::command(""), Waits::Together).unwrap();
-            (id, Plugin(child))
+            let (id, child) = host.spawn(&mut plugin_at(""), Waits::Together).unwrap();
+            (id, Another(child))
         })
         .unzip();
     let watcher = std::thread::spawn(move || {
@@ -109,7 +98,7 @@ fn a_hub_at_a_path_says_which_of_its_processes_run() {
     let path = folder.path().join("hub");
     let mut host = HubHost::create_at(&path, CONFIG).unwrap();
     let id = host.add_peer(Waits::Together).unwrap();
-    let child = Plugin(Plugin::command(&format!("{} {}", id.0, path.display())).spawn().unwrap());
+    let child = Another(plugin_at(&format!("{} {}", id.0, path.display())).spawn().unwrap());
     host.send_to(id, &MsgDescHot::data(5), &[1; 100]).unwrap();
     assert_eq!(next_message(&mut host), (id, 5, 100));
     let read = || HubReport::read(&File::open(&path).unwrap()).unwrap();

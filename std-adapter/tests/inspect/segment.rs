@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::process::Child;
 
 use rapace_shm::core::layout::{At, SegmentOffsets};
 use rapace_shm::inspect::{FindingKind, InspectError, Report, SegmentReport};
@@ -15,6 +16,17 @@ pub const CONFIG: ShmSessionConfig = ShmSessionConfig { ring_capacity: 8, slot_s
 /// What the session of [`Segment::busy`] has on its way and in hand.
 pub const INLINE_MESSAGE: u64 = 1;
 pub const SLOT_MESSAGE: u64 = 2;
+
+/// A process that ends with this value.
+pub struct Another(pub Child);
+
+impl Drop for Another {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// Bytes, and where what is in them.
 #[derive(Clone)]

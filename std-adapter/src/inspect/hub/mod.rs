@@ -194,22 +194,15 @@ mod tests {
     use super::*;
     use crate::{HubHost, MsgDescHot};
 
-    const CONFIG: HubConfig = HubConfig {
-        max_peers: 2,
-        ring_capacity: 4,
-        classes: [
-            SizeClass { slot_size: 64, slot_count: 4 },
-            SizeClass { slot_size: 128, slot_count: 4 },
-            SizeClass { slot_size: 256, slot_count: 4 },
-            SizeClass { slot_size: 512, slot_count: 4 },
-            SizeClass { slot_size: 1024, slot_count: 4 },
-        ],
-    };
+    fn config() -> HubConfig {
+        let classes = [6, 7, 8, 9, 10].map(|log| SizeClass { slot_size: 1 << log, slot_count: 4 });
+        HubConfig { max_peers: 2, ring_capacity: 4, classes }
+    }
 
     fn hub() -> (HubHost, File, HubOffsets) {
-        let host = HubHost::create(CONFIG).unwrap();
+        let host = HubHost::create(config()).unwrap();
         let file = File::from(host.memfd().unwrap().try_clone_to_owned().unwrap());
-        (host, file, HubOffsets::calculate(&CONFIG).unwrap())
+        (host, file, HubOffsets::calculate(&config()).unwrap())
     }
 
     fn report(file: &File, meanwhile: impl FnOnce(&mut Parts)) -> HubReport {
