@@ -19,7 +19,11 @@ const HEADER: &[Case<Hub>] = &[
     (Version, "header version", |h| h.put_u32(HubHeader::VERSION, 0, 3 << 16)),
     (Reserved, "header flags", |h| h.bytes[12] = 1),
     (Reserved, "header padding at 22", |h| h.bytes[22] = 1),
-    (Reserved, "header reserved bytes at 96", |h| h.bytes[255] = 1),
+    (Reserved, "header reserved bytes at 96", |h| h.bytes[223] = 1),
+    (Reserved, "header growth", |h| h.bytes[224] = 1),
+    (Reserved, "header largest size", |h| h.bytes[239] = 1),
+    (Reserved, "header extents at most", |h| h.bytes[240] = 1),
+    (Reserved, "header padding at 244", |h| h.bytes[255] = 1),
     (PeerState, "host state", |h| h.put_u32(HubHeader::HOST_STATE, 0, 7)),
     (Sleeper, "host sleeper", |h| h.put_u32(HubHeader::HOST_SLEEPER, 0, 9)),
     (Flag, "header in doubt", |h| h.put_u32(HubHeader::IN_DOUBT, 0, 2)),
@@ -104,7 +108,8 @@ const RINGS: &[Case<Hub>] = &[
 
 const SLOTS: &[Case<Hub>] = &[
     (Reserved, "class 0 padding at 22", |h| h.put(h.class(0) + 23, [1])),
-    (Reserved, "class 4 reserved bytes at 156", |h| h.put(h.class(4) + 191, [1])),
+    (Reserved, "class 4 first fresh slot", |h| h.put(h.class(4) + 156, [1])),
+    (Reserved, "class 4 reserved bytes at 160", |h| h.put(h.class(4) + 191, [1])),
     (Reserved, "class 1 extent's padding at 1", |h| h.put(h.at.extents[1] + 3, [1])),
     (Reserved, "class 1 extent's padding at 20", |h| h.put(h.at.extents[1] + 20, [1])),
     (Reserved, "class 1 extent's reserved bytes at 32", |h| h.put(h.at.extents[1] + 63, [1])),

@@ -22,7 +22,7 @@ pub const CLASSES: [SizeClass; 5] = [
     SizeClass { slot_size: 512, slot_count: 4 },
     SizeClass { slot_size: 1024, slot_count: 4 },
 ];
-pub const CONFIG: HubConfig = HubConfig { max_peers: 5, ring_capacity: 8, classes: CLASSES };
+pub const CONFIG: HubConfig = HubConfig { max_peers: 5, ring_capacity: 8, classes: CLASSES, max_extents: 1 };
 
 /// Messages on their way from plugin 1 to the host: an inline one, and one in a slot of class 1.
 pub const INLINE_MESSAGE: usize = 3;

@@ -45,6 +45,11 @@ pub(super) fn header(header: &HubHeader, findings: &mut Findings) {
     named(findings, FindingKind::Sleeper, "host sleeper", header.host_sleeper, words::sleeper);
     flag(findings, "header in doubt", header.in_doubt);
     zero(findings, "header reserved bytes at 96", &header.reserved);
+    // A hub that grows has a version of its own, and is not looked into.
+    zero(findings, "header growth", &header.grown.to_ne_bytes());
+    zero(findings, "header largest size", &header.max_size.to_ne_bytes());
+    zero(findings, "header extents at most", &header.max_extents.to_ne_bytes());
+    zero(findings, "header padding at 244", &header.pad_growth);
 }
 
 /// Everything behind it, and what the header says of that.

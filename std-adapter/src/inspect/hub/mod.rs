@@ -196,7 +196,7 @@ mod tests {
 
     fn config() -> HubConfig {
         let classes = [6, 7, 8, 9, 10].map(|log| SizeClass { slot_size: 1 << log, slot_count: 4 });
-        HubConfig { max_peers: 2, ring_capacity: 4, classes }
+        HubConfig { max_peers: 2, ring_capacity: 4, classes, max_extents: 1 }
     }
 
     fn hub() -> (HubHost, File, HubOffsets) {

@@ -44,7 +44,7 @@ pub(super) fn find(
 ) -> Result<Option<(HubConfig, HubOffsets)>, Stop> {
     let Some(max_peers) = max_peers(source, header, findings)? else { return Ok(None) };
     let Some(ring_capacity) = ring_capacity(source, header, max_peers, findings)? else { return Ok(None) };
-    let mut config = HubConfig { max_peers, ring_capacity, classes: HUB_SIZE_CLASSES };
+    let mut config = HubConfig { max_peers, ring_capacity, classes: HUB_SIZE_CLASSES, max_extents: 1 };
     if header.version >> 16 != HUB_PROTOCOL_VERSION >> 16 {
         let Some(classes) = classes(source, header, &config, findings)? else { return Ok(None) };
         config.classes = classes;

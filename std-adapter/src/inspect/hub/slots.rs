@@ -94,7 +94,7 @@ impl Class<'_> {
     fn status(&self, seen: SlotStatus, listed: Option<u32>) -> SizeClassStatus {
         let SlotStatus { total, free, allocated, in_flight, unknown, .. } = seen;
         let (slot_size, free_list_len) = (self.part.shape.slot_size, listed.unwrap_or(0));
-        SizeClassStatus { slot_size, total, free, allocated, in_flight, unknown, free_list_len }
+        SizeClassStatus { slot_size, extents: 1, total, free, allocated, in_flight, unknown, free_list_len }
     }
 
     fn header(&self, findings: &mut Findings) {
@@ -109,7 +109,8 @@ impl Class<'_> {
             let expected = if extent == 0 { self.extent as u64 } else { 0 };
             same(findings, field(&format!("offset of extent {extent}")), seen, expected);
         }
-        zero(findings, field("reserved bytes at 156"), &header.reserved);
+        zero(findings, field("first fresh slot"), &header.fresh.to_ne_bytes());
+        zero(findings, field("reserved bytes at 160"), &header.reserved);
     }
 
     fn extent(&self, findings: &mut Findings) {
