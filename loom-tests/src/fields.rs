@@ -89,7 +89,10 @@ impl Fields {
             .u32("ring space_sequence", DescRingHeader::SPACE_SEQUENCE.within(offset))
             .u32("ring slots_sleeper", DescRingHeader::SLOTS_SLEEPER.within(offset))
             .u32("ring waits_with_others", DescRingHeader::WAITS_WITH_OTHERS.within(offset))
-            .u32("ring consumer_peer_state", DescRingHeader::CONSUMER_PEER_STATE.within(offset));
+            .u32("ring consumer_peer_state", DescRingHeader::CONSUMER_PEER_STATE.within(offset))
+            .u32("ring producer_pid", DescRingHeader::PRODUCER_PID.within(offset))
+            .u64("ring producer_start", DescRingHeader::PRODUCER_START.within(offset))
+            .u32("ring producer_pid_namespace", DescRingHeader::PRODUCER_PID_NAMESPACE.within(offset));
         for number in 0..capacity as usize {
             self = self.line("descriptor", At::new(offset + RING_HEADER_SIZE + number * size_of::<Line>()));
         }
