@@ -17,16 +17,16 @@ const MAX_BRANCHES: usize = 20_000;
 
 /// How far to go: what the variable says, or what loom's own variable says, or `usual`.
 fn builder(variable: &str, usual: usize) -> Builder {
-    let mut builder = Builder::new();
     let asked = std::env::var(variable).ok();
     let asked = asked.map(|bound| bound.parse().unwrap_or_else(|_| panic!("{variable} is a number of preemptions")));
-    builder.preemption_bound = Some(asked.or(builder.preemption_bound).unwrap_or(usual));
-    builder.max_branches = MAX_BRANCHES;
-    builder
+    bounded(asked.or(Builder::new().preemption_bound).unwrap_or(usual))
 }
 
-fn explore(model: impl Fn() + Send + Sync + 'static, executions: &Arc<AtomicUsize>) {
-    explore_within(builder("RAPACE_SHM_LOOM_BOUND", BOUND), model, executions);
+fn bounded(preemptions: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = MAX_BRANCHES;
+    builder
 }
 
 fn explore_within(builder: Builder, model: impl Fn() + Send + Sync + 'static, executions: &Arc<AtomicUsize>) {
@@ -42,7 +42,7 @@ fn explore_within(builder: Builder, model: impl Fn() + Send + Sync + 'static, ex
 /// The bound on preemptions is 2, or what `RAPACE_SHM_LOOM_BOUND` (or loom's own `LOOM_MAX_PREEMPTIONS`) says.
 pub fn check(model: impl Fn() + Send + Sync + 'static) {
     let (executions, start) = (Arc::default(), Instant::now());
-    explore(model, &executions);
+    explore_within(builder("RAPACE_SHM_LOOM_BOUND", BOUND), model, &executions);
     report("holds", executions.load(Ordering::Relaxed), start);
 }
 
@@ -71,13 +71,15 @@ pub fn check_at_every_access(model: impl Fn(u32) -> bool + Copy + Send + Sync + 
     access
 }
 
-/// Runs a mutant's model, which must fail with a message that contains `expected`.
+/// Runs a mutant's model, which must fail with a message that contains `expected`, with two preemptions at the most,
+/// whatever the variable says: every mutant fails with those, and with more of them it only takes longer to find out.
 ///
 /// # Panics
 /// If the mutant survives, or fails in another way.
 pub fn killed(expected: &str, model: impl Fn() + Send + Sync + 'static) {
     let (executions, start) = (Arc::default(), Instant::now());
-    let failure = silently(|| panic::catch_unwind(AssertUnwindSafe(|| explore(model, &executions))));
+    let usual = bounded(BOUND);
+    let failure = silently(|| panic::catch_unwind(AssertUnwindSafe(|| explore_within(usual, model, &executions))));
     let executions = executions.load(Ordering::Relaxed);
     let Err(failure) = failure else { panic!("the mutant survived all {executions} executions") };
     let message = match (failure.downcast_ref::<String>(), failure.downcast_ref::<&str>()) {
