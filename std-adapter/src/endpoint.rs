@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
-use rapace_shm_core::endpoint::{Endpoint, Event, Half, PeerId, SleepKind};
+use rapace_shm_core::endpoint::{Endpoint, Half, PeerId, SleepKind};
 use rapace_shm_core::layout::{At, PeerState};
 use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerIn, LedgerRef};
 use rapace_shm_core::link;
@@ -20,7 +20,7 @@ use crate::barrier::Barriers;
 use crate::bytes::{Frozen, ShmBytes};
 use crate::error::Error;
 use crate::event_source::EventSource;
-use crate::ground::{Ground, entries};
+use crate::ground::{Ground, asks_ground, entries};
 use crate::mapping::MappedRegion;
 use crate::metrics::ShmMetrics;
 use crate::os_endpoint::{OsEndpoint, private};
@@ -188,13 +188,7 @@ impl ShmEndpoint {
 
     /// Ends a [`sleep`](Self::sleep) of this side on the ticket, in whatever thread that is.
     pub fn rouse(&self, ticket: &Ticket) {
-        match (ticket.kind(), self.wiring()) {
-            (SleepKind::Doorbell, Some(wiring)) => {
-                self.0.ground.counters.rings.add_one();
-                wiring.own.of(ticket.half()).ring();
-            }
-            _ => self.0.ground.signal(ticket.word()),
-        }
+        self.0.ground.rouse(self.wiring().as_deref(), ticket);
     }
 
     fn note_death(&self) {
@@ -340,23 +334,7 @@ impl Endpoint for ShmEndpoint {
         bells.of(half).ring();
     }
 
-    #[inline(always)]
-    fn note(&self, event: Event) {
-        self.0.ground.note(event);
-    }
-
-    #[inline]
-    fn is_registered(&self) -> bool {
-        self.0.ground.barriers.registered
-    }
-
-    fn has_heavy_barrier(&self) -> bool {
-        self.0.ground.barriers.heavy
-    }
-
-    fn heavy_barrier(&self) -> bool {
-        self.0.ground.heavy_barrier()
-    }
+    asks_ground!(self => self.0.ground);
 }
 
 impl private::Sealed for ShmEndpoint {}

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use rapace_shm_core::endpoint::Event;
+use rapace_shm_core::endpoint::{Event, SleepKind};
 use rapace_shm_core::layout::At;
 use rapace_shm_core::ledger::LedgerEntry;
 use rapace_shm_core::region::Region;
@@ -16,6 +16,7 @@ use crate::futex::{self, Woken};
 use crate::mapping::MappedRegion;
 use crate::metrics::ShmMetrics;
 use crate::system_calls::Counters;
+use crate::wiring::Wiring;
 
 /// One endpoint's ground. Its ledger is `L`.
 pub(crate) struct Ground<L> {
@@ -77,8 +78,43 @@ impl<L> Ground<L> {
         let _ = futex::signal(self.region.u32(word));
     }
 
+    /// Ends the sleep of a half of this side, on its bell if it sleeps on one.
+    pub(crate) fn rouse(&self, wiring: Option<&Wiring>, ticket: &Ticket) {
+        match (ticket.kind(), wiring) {
+            (SleepKind::Doorbell, Some(wiring)) => {
+                self.counters.rings.add_one();
+                wiring.own.of(ticket.half()).ring();
+            }
+            _ => self.signal(ticket.word()),
+        }
+    }
+
     /// Ends every sleep at these points.
     pub(crate) fn signal_all(&self, points: &[WaitPoint]) {
         points.iter().for_each(|point| self.signal(point.sequence));
     }
 }
+
+/// What core asks an endpoint for and its ground answers.
+macro_rules! asks_ground {
+    ($this:ident => $ground:expr) => {
+        #[inline(always)]
+        fn note(&$this, event: ::rapace_shm_core::endpoint::Event) {
+            $ground.note(event);
+        }
+
+        #[inline]
+        fn is_registered(&$this) -> bool {
+            $ground.barriers.registered
+        }
+
+        fn has_heavy_barrier(&$this) -> bool {
+            $ground.barriers.heavy
+        }
+
+        fn heavy_barrier(&$this) -> bool {
+            $ground.heavy_barrier()
+        }
+    };
+}
+pub(crate) use asks_ground;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use parking_lot::RwLock;
-use rapace_shm_core::endpoint::{Endpoint, Event, Half, PeerId, SleepKind};
+use rapace_shm_core::endpoint::{Endpoint, Half, PeerId, SleepKind};
 use rapace_shm_core::hub::{HOST, HasLinkMarks, HostEnd, HostLedgerIn, LinkMarks};
 use rapace_shm_core::layout::{At, HubHeader, MAX_PEERS, ProcessWords};
 use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerRef};
@@ -28,7 +28,7 @@ use super::watching::ProcessWatch;
 use crate::doorbell::Bell;
 use crate::error::Error;
 use crate::event_source::EventSource;
-use crate::ground::Ground;
+use crate::ground::{Ground, asks_ground};
 use crate::mapping::MappedRegion;
 use crate::metrics::ShmMetrics;
 use crate::os_endpoint::{OsEndpoint, private};
@@ -281,23 +281,7 @@ impl Endpoint for HostEndpoint {
         true
     }
 
-    #[inline(always)]
-    fn note(&self, event: Event) {
-        self.0.ground.note(event);
-    }
-
-    #[inline]
-    fn is_registered(&self) -> bool {
-        self.0.ground.barriers.registered
-    }
-
-    fn has_heavy_barrier(&self) -> bool {
-        self.0.ground.barriers.heavy
-    }
-
-    fn heavy_barrier(&self) -> bool {
-        self.0.ground.heavy_barrier()
-    }
+    asks_ground!(self => self.0.ground);
 }
 
 impl private::Sealed for HostEndpoint {}
@@ -369,13 +353,7 @@ impl OsEndpoint for HostEnd<HostEndpoint> {
 
     fn rouse(&self, ticket: &Ticket) {
         let link = self.host().link(self.peer());
-        match (ticket.kind(), link.as_ref().and_then(|link| link.wiring.as_ref())) {
-            (SleepKind::Doorbell, Some(wiring)) => {
-                self.host().0.ground.counters.rings.add_one();
-                wiring.own.of(ticket.half()).ring();
-            }
-            _ => self.host().0.ground.signal(ticket.word()),
-        }
+        self.host().0.ground.rouse(link.as_ref().and_then(|link| link.wiring.as_ref()), ticket);
     }
 
     fn look_for_death(&self) {

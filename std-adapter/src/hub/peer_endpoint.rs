@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use rapace_shm_core::endpoint::{Endpoint, Event, Half, PeerId, SleepKind};
+use rapace_shm_core::endpoint::{Endpoint, Half, PeerId, SleepKind};
 use rapace_shm_core::hub::{self, HOST, HubAllocator, HubLink};
 use rapace_shm_core::layout::{At, HubHeader, ProcessWords};
 use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerIn, LedgerRef};
@@ -16,7 +16,7 @@ use super::watching::ProcessWatch;
 use crate::barrier::Barriers;
 use crate::error::Error;
 use crate::event_source::EventSource;
-use crate::ground::{Ground, entries};
+use crate::ground::{Ground, asks_ground, entries};
 use crate::mapping::MappedRegion;
 use crate::metrics::ShmMetrics;
 use crate::os_endpoint::{OsEndpoint, private};
@@ -171,23 +171,7 @@ impl Endpoint for PeerEndpoint {
         true
     }
 
-    #[inline(always)]
-    fn note(&self, event: Event) {
-        self.0.ground.note(event);
-    }
-
-    #[inline]
-    fn is_registered(&self) -> bool {
-        self.0.ground.barriers.registered
-    }
-
-    fn has_heavy_barrier(&self) -> bool {
-        self.0.ground.barriers.heavy
-    }
-
-    fn heavy_barrier(&self) -> bool {
-        self.0.ground.heavy_barrier()
-    }
+    asks_ground!(self => self.0.ground);
 }
 
 impl private::Sealed for PeerEndpoint {}
@@ -206,13 +190,7 @@ impl OsEndpoint for PeerEndpoint {
     }
 
     fn rouse(&self, ticket: &Ticket) {
-        match (ticket.kind(), self.wiring()) {
-            (SleepKind::Doorbell, Some(wiring)) => {
-                self.0.ground.counters.rings.add_one();
-                wiring.own.of(ticket.half()).ring();
-            }
-            _ => self.0.ground.signal(ticket.word()),
-        }
+        self.0.ground.rouse(self.wiring(), ticket);
     }
 
     /// What the watcher says it says by itself; that it cannot be started is no death.
