@@ -67,6 +67,13 @@ pub trait Lines {
     fn load(&self, number: u64) -> Line;
     /// Writes line `number & mask`: eight words, each relaxed.
     fn store(&self, number: u64, line: Line);
+    /// A word of line `number & mask`, relaxed, for hints only. `None` where each access has a meaning of its own (to a model
+    /// checker, say), and by default.
+    #[inline(always)]
+    fn glance(&self, number: u64, word: usize) -> Option<u64> {
+        let _ = (number, word);
+        None
+    }
     /// Says that line `number & mask` will soon be read. A hint: it may do nothing, and by default it does.
     #[inline(always)]
     fn will_read(&self, number: u64) {

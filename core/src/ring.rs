@@ -246,6 +246,9 @@ const WRITE_AHEAD: u64 = 12;
 /// How many places ahead of the one that it reads a consumer asks for a place's cache line, if there is a message in it.
 const READ_AHEAD: u64 = 4;
 
+/// How many messages ahead of the one that it takes over a receiver asks for the cache lines of a slot.
+const SLOT_AHEAD: u64 = 2;
+
 /// The end that pushes. There is one per ring: it cannot be cloned.
 pub struct Producer<R: Region> {
     words: Words<R>,
@@ -496,6 +499,16 @@ impl<R: Region> Consumer<R> {
         if head.wrapping_sub(tail) > READ_AHEAD {
             self.words.descriptors.will_read(tail.wrapping_add(READ_AHEAD));
         }
+    }
+
+    /// The slot that a message a little further on names, if that is there already: what a peer says, for hints only.
+    #[inline(always)]
+    pub(crate) fn slot_ahead(&self) -> Option<u32> {
+        let Self { tail, head, .. } = *self;
+        if head.wrapping_sub(tail) <= SLOT_AHEAD {
+            return None;
+        }
+        self.words.descriptors.glance(tail.wrapping_add(SLOT_AHEAD), 2).map(MsgDescHot::slot_of)
     }
 
     /// The words of the next message, which is ready.

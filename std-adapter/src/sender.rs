@@ -193,9 +193,16 @@ impl<E: OsEndpoint, P: SlotPool> Sender<E, P> {
 
     #[inline]
     fn loan_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Loan<E, P>, Error> {
-        if let Some(loan) = unless_full(self.link.try_loan(len)) {
-            return loan;
+        // Not by way of `unless_full`, here and below: each `Result` on the way copies the loan.
+        match self.link.try_loan(len) {
+            Ok(loan) => Ok(loan),
+            Err(SendError::Full | SendError::NoSlot) => self.loan_waiting(len, deadline),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    #[inline(never)]
+    fn loan_waiting(&mut self, len: usize, deadline: Option<Instant>) -> Result<Loan<E, P>, Error> {
         until_ready(
             &mut self.link,
             &mut self.spin,
@@ -246,11 +253,24 @@ impl<E: OsEndpoint, P: SlotPool> Sender<E, P> {
         loan: Loan<E, P>,
         deadline: Option<Instant>,
     ) -> Result<(), Unsent<Loan<E, P>>> {
-        let loan = match self.try_send_loan(descriptor, loan) {
-            Err(Unsent { error: Error::Full, loan: Some(loan) }) => loan,
-            done => return done,
-        };
-        let slot = std::cell::RefCell::new(Some(loan));
+        let mut loan = Some(loan);
+        let fed = self.link.feed_loan(descriptor, &mut loan);
+        self.link.flush();
+        match fed {
+            Ok(()) => Ok(()),
+            Err(SendError::Full) => self.send_loan_waiting(&descriptor.by_words(), loan, deadline),
+            Err(error) => Err(Unsent { error: error.into(), loan }),
+        }
+    }
+
+    #[inline(never)]
+    fn send_loan_waiting(
+        &mut self,
+        descriptor: &MsgDescHot,
+        loan: Option<Loan<E, P>>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Unsent<Loan<E, P>>> {
+        let slot = std::cell::RefCell::new(loan);
         let sent = until_ready(
             &mut self.link,
             &mut self.spin,

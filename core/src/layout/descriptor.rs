@@ -152,10 +152,17 @@ impl MsgDescHot {
     #[inline(always)]
     pub(crate) fn is_sound_inline(line: &Line) -> bool {
         let [_, _, slot, range, ..] = *line;
-        let [slot, _]: [u32; 2] = zerocopy::transmute!(slot);
+        let slot = Self::slot_of(slot);
         let [_, len]: [u32; 2] = zerocopy::transmute!(range);
         // One comparison of both.
         (u64::from(!slot) << 32 | u64::from(len)) <= INLINE_PAYLOAD_SIZE as u64
+    }
+
+    /// The slot that the third word of a line names.
+    #[inline(always)]
+    pub(crate) fn slot_of(word: u64) -> u32 {
+        let [slot, _]: [u32; 2] = zerocopy::transmute!(word);
+        slot
     }
 
     /// The words of this message with its payload (of at most [`INLINE_PAYLOAD_SIZE`] bytes) inside.

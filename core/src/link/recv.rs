@@ -113,6 +113,9 @@ impl<E: Endpoint, P: SlotPool> Receiver<E, P> {
         let message = if MsgDescHot::is_sound_inline(&line) {
             Message::inline(MsgDescHot::from_line(line), self.pool)
         } else {
+            if let Some(slot) = self.consumer.slot_ahead() {
+                self.pool.will_accept(self.side.endpoint.region(), slot);
+            }
             self.accept(line)?
         };
         self.advance();

@@ -260,8 +260,9 @@ impl<E: Endpoint, P: SlotPool> Sender<E, P> {
         self.check_own(held.endpoint())?;
         let len = held.len();
         let line = held.send(descriptor);
+        let put = self.put(line);
         *loan = None;
-        self.put(line)?;
+        put?;
         self.note_sent(len, true);
         Ok(())
     }

@@ -370,6 +370,11 @@ impl<K> Lines for FixedLines<K> {
     }
 
     #[inline(always)]
+    fn glance(&self, number: u64, word: usize) -> Option<u64> {
+        Some(self.line(number).get(word)?.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
     fn will_read(&self, number: u64) {
         prefetch!("prefetcht0", "pldl1keep", core::ptr::from_ref(self.line(number)));
     }

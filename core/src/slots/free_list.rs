@@ -35,6 +35,13 @@ pub(crate) trait Links {
     /// session's slab asks for its cache lines, a hub announces it to whoever cleans up after a death.
     fn will_take<R: Region>(&self, region: &R, slot: u32);
 
+    /// Says that a slot below [`count`](Self::count) is the one that the next pop will probably take: that pop would wait
+    /// for its link. A hint, of a peer's word.
+    #[inline(always)]
+    fn comes_next<R: Region>(&self, region: &R, slot: u32) {
+        let _ = (region, slot);
+    }
+
     /// Makes sure that a slot below [`count`](Self::count) exists and can be touched. Where all do from the beginning,
     /// nothing.
     ///
@@ -145,7 +152,12 @@ impl FreeList {
             let next = region.u32(links.link(slot)).load(Ordering::Relaxed);
             // AcqRel: Release keeps the read of the link above it.
             match shared.compare_exchange(word, self.word(head.then(next)), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(Some(slot)),
+                Ok(_) => {
+                    if next < links.count() {
+                        links.comes_next(region, next);
+                    }
+                    return Ok(Some(slot));
+                }
                 Err(now) => word = now,
             }
         }

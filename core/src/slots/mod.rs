@@ -83,6 +83,12 @@ pub trait SlotPool: Copy {
         Ok(false)
     }
 
+    /// Says that a message in this slot will soon be received, if the peer's word is good. A hint: by default it does nothing.
+    #[inline(always)]
+    fn will_accept<R: Region>(&self, region: &R, slot: u32) {
+        let _ = (region, slot);
+    }
+
     /// Takes over the slot that a descriptor names and claims it in the ledger.
     ///
     /// # Errors
@@ -190,6 +196,13 @@ impl DataSegment {
         let size = self.config.slot_size as usize;
         let slot = u32::try_from(from_first.checked_div(size)?).ok().filter(|slot| *slot < self.config.slot_count)?;
         Some((slot, size - from_first.checked_rem(size)?))
+    }
+
+    /// Asks for the cache lines of a slot that exists which whoever gets it writes: together they take no longer than one.
+    #[inline(always)]
+    fn fetch<R: Region>(&self, region: &R, slot: u32) {
+        region.will_write(self.link(slot).offset());
+        region.will_write(self.meta(slot).offset());
     }
 
     fn check_index(&self, slot: u32) -> Result<(), PeerFault> {
@@ -382,9 +395,12 @@ impl Links for DataSegment {
 
     #[inline(always)]
     fn will_take<R: Region>(&self, region: &R, slot: u32) {
-        // Whoever gets the slot writes both.
-        region.will_write(self.link(slot).offset());
-        region.will_write(self.meta(slot).offset());
+        self.fetch(region, slot);
+    }
+
+    #[inline(always)]
+    fn comes_next<R: Region>(&self, region: &R, slot: u32) {
+        self.fetch(region, slot);
     }
 }
 
@@ -452,11 +468,9 @@ impl SlotPool for DataSegment {
         if offset.checked_add(len).is_none_or(|end| end > self.config.slot_size) {
             return Err(PeerFault::PayloadRange { slot, offset, len, slot_size: self.config.slot_size });
         }
-        // Both are at the sender's core, and both will be written when the slot is freed: together they take no longer than
-        // one.
+        // Both are at the sender's core, and both will be written when the slot is freed.
         let region = endpoint.region();
-        region.will_write(self.meta(slot).offset());
-        region.will_write(self.link(slot).offset());
+        self.fetch(region, slot);
         let generation = descriptor.payload_generation;
         let expected = SlotMeta::new(generation, SlotState::InFlight);
         // Acquire pairs with the sender's change to in flight, or to lent.
@@ -465,6 +479,13 @@ impl SlotPool for DataSegment {
             return Err(mismatch(slot, expected, seen));
         }
         endpoint.ledger().entry(slot)?.claim(slot, generation, SlotState::InFlight)
+    }
+
+    #[inline(always)]
+    fn will_accept<R: Region>(&self, region: &R, slot: u32) {
+        if slot < self.config.slot_count {
+            self.fetch(region, slot);
+        }
     }
 
     #[inline]
