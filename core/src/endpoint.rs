@@ -7,7 +7,7 @@ use crate::ledger::{HasLedger, LedgerRef};
 use crate::region::{InRegion, Region};
 
 /// A member of a session or hub. In a session A is 0 and B is 1; in a hub the host is 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub u16);
 
 impl PeerRole {

@@ -179,12 +179,13 @@ impl HubOffer {
         Self { bells, slots: Arc::clone(&self.slots), id: self.id }
     }
 
-    /// This side's wiring. There is no life socket between two ends in one process.
+    /// This side's wiring. There is no life socket between two ends in one process. `lives` are those of all plugins, for
+    /// their host.
     ///
     /// # Errors
     /// Too many open files.
-    pub(crate) fn wiring(self, life: Option<OwnedFd>) -> Result<Wiring, Error> {
-        Wiring::with_slots(self.bells.own, self.bells.peer, Some(self.slots), life)
+    pub(crate) fn wiring(self, life: Option<OwnedFd>, lives: Option<BorrowedFd<'_>>) -> Result<Wiring, Error> {
+        Wiring::of_hub(self.bells.own, self.bells.peer, Some(self.slots), life, lives)
     }
 }
 

@@ -46,6 +46,7 @@
 #![deny(unsafe_code)]
 #![cfg(target_os = "linux")]
 
+mod alarm;
 mod barrier;
 mod bytes;
 mod copying;

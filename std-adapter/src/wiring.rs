@@ -84,6 +84,8 @@ pub(crate) enum Roused {
     Perhaps,
     /// The peer is gone.
     PeerDied,
+    /// In a hub: somebody else may be.
+    OtherDied,
     /// The deadline passed.
     TimedOut,
 }
@@ -91,21 +93,29 @@ pub(crate) enum Roused {
 /// Events of the life socket, in the sets that the halves sleep on.
 const LIFE: u64 = 1;
 
+/// Events of the set of other life sockets.
+const OTHER_LIVES: u64 = 2;
+
 impl Wiring {
     pub(crate) fn new(own: Bells, peer: Bells, life: Option<OwnedFd>) -> Result<Self, Error> {
-        Self::with_slots(own, peer, None, life)
+        Self::of_hub(own, peer, None, life, None)
     }
 
-    /// That of a hub's link, whose senders also hear the bell of those who wait for a slot.
-    pub(crate) fn with_slots(
+    /// That of a hub's link, whose sender also hears the bell of those who wait for a slot; and the host's also the set of
+    /// everybody's life sockets, because whoever dies may have had the slot that it waits for.
+    pub(crate) fn of_hub(
         own: Bells,
         peer: Bells,
         slots: Option<Arc<Bell>>,
         life: Option<OwnedFd>,
+        lives: Option<BorrowedFd<'_>>,
     ) -> Result<Self, Error> {
         let receiver_sleeps_on = epoll_set([own.of(Half::Receiver)], EDGE, life.as_ref())?;
         let senders = std::iter::once(own.of(Half::Sender)).chain(slots.as_deref());
         let sender_sleeps_on = epoll_set(senders, EDGE, life.as_ref())?;
+        if let Some(lives) = lives {
+            add_to_set(&sender_sleeps_on, lives, OTHER_LIVES, epoll::EventFlags::IN)?;
+        }
         Ok(Self { own, peer, slots, life, receiver_sleeps_on, sender_sleeps_on })
     }
 
@@ -120,14 +130,15 @@ impl Wiring {
     /// Sleeps until the half's bell is rung, the peer is gone, or the deadline passes. Calls `count` once for each system
     /// call.
     pub(crate) fn sleep(&self, half: Half, deadline: Option<Instant>, count: impl Fn()) -> Result<Roused, Error> {
-        let Some(mut events) = wait_for_set(self.set(half), deadline, &count)? else { return Ok(Roused::TimedOut) };
-        if events.any(|number| number == LIFE) {
+        let Some(events) = wait_for_set(self.set(half), deadline, &count)? else { return Ok(Roused::TimedOut) };
+        let heard = events.fold(0, |heard, number| heard | number);
+        if heard & LIFE != 0 {
             count();
             if self.peer_is_gone() {
                 return Ok(Roused::PeerDied);
             }
         }
-        Ok(Roused::Perhaps)
+        Ok(if heard & OTHER_LIVES != 0 { Roused::OtherDied } else { Roused::Perhaps })
     }
 
     /// Takes the events of what a half sleeps on, for whoever waited for it in another way.
@@ -187,7 +198,7 @@ pub(crate) fn take_from_set(
     Ok(events.into_iter().take(count).map(|event| event.data.u64()))
 }
 
-/// A set of bells and the life socket, if there is one. Its events carry 0 or [`LIFE`].
+/// A set of bells and the life socket, if there is one. Its events carry 0 or [`LIFE`], each a bit of its own.
 pub(crate) fn epoll_set<'a>(
     bells: impl IntoIterator<Item = &'a Bell>,
     how: epoll::EventFlags,

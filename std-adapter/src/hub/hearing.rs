@@ -8,7 +8,7 @@ use rapace_shm_core::wake::Step;
 
 use super::HostMessage;
 use super::host::{HubHost, Inner};
-use super::host_endpoint::{HostEndpoint, RECEPTION};
+use super::host_endpoint::{ALARM, HostEndpoint, RECEPTION};
 use crate::error::Error;
 use crate::event_source::EventSource;
 use crate::os_endpoint::OsEndpoint;
@@ -59,7 +59,10 @@ impl HubHost {
     /// # Errors
     /// [`Error::Empty`], or [`Error::Handshake`] as [`recv_any`](Self::recv_any).
     pub fn try_recv_any(&mut self) -> Result<HeardFrom, Error> {
-        self.inner.attempt().unwrap_or(Err(Error::Empty))
+        self.inner.attempt().unwrap_or_else(|| {
+            self.inner.heard += 1;
+            Err(Error::Empty)
+        })
     }
 
     /// Hears from whichever plugin has something to say, waiting for one until the deadline (of the monotonic clock).
@@ -92,10 +95,7 @@ impl HubHost {
     /// # Errors
     /// As [`recv_any`](Self::recv_any).
     pub fn poll_recv_any(&mut self) -> Result<Step<HeardFrom>, Error> {
-        match self.inner.attempt() {
-            Some(heard) => heard.map(Step::Ready),
-            None => self.inner.step(),
-        }
+        self.inner.step()
     }
 
     /// Says that the host will not sleep after all.
@@ -121,9 +121,9 @@ impl HubHost {
 impl Inner {
     /// What there is to hear, if there is something.
     fn attempt(&mut self) -> Option<Result<HeardFrom, Error>> {
-        self.heard = self.heard.wrapping_add(1);
-        if self.heard.is_multiple_of(NOW_AND_THEN) {
+        if self.heard >= NOW_AND_THEN {
             // Who is never out of work never sleeps, and would not hear of deaths and of newcomers.
+            self.heard = 0;
             self.endpoint.look_for_death();
         }
         match self.endpoint.take_stirred() {
@@ -138,11 +138,16 @@ impl Inner {
             return Some(Ok(news));
         }
         let found = self.core.try_any(&mut self.members)?;
+        self.heard += 1;
         Some(Ok(self.report(found)))
     }
 
     /// As [`attempt`](Self::attempt), or marks the host as asleep and says what to sleep on.
     fn step(&mut self) -> Result<Step<HeardFrom>, Error> {
+        // What has stirred is seen to here, too: who does not spin does nothing but this.
+        if let Some(heard) = self.attempt() {
+            return heard.map(Step::Ready);
+        }
         let ticket = match self.core.poll_any(&mut self.members) {
             Step::Ready(found) => return Ok(Step::Ready(self.report(found))),
             Step::Sleep(ticket) => ticket,
@@ -183,10 +188,12 @@ impl Inner {
 
     /// Sees to what has stirred besides data.
     fn attend(&mut self, stirred: u64) -> Result<(), Error> {
-        if stirred & RECEPTION != 0 {
-            self.receive_clients()?;
+        if stirred & ALARM != 0 {
+            // It goes on ringing until it is set anew.
+            self.alarm_at = None;
         }
+        let received = if stirred & (RECEPTION | ALARM) != 0 { self.receive_clients() } else { Ok(()) };
         self.tidy();
-        Ok(())
+        received
     }
 }

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rapace_shm_core::endpoint::PeerId;
-use rapace_shm_core::hub::{self as core_hub, HostLedgerIn, HubError, HubSlotStatus, Reaped, Waits};
+use rapace_shm_core::hub::{
+    self as core_hub, HostEnd, HostLedgerIn, HubError, HubSlotStatus, Reaped, Waits as Waiting,
+};
 use rapace_shm_core::layout::{HubConfig, MAX_PEERS, MsgDescHot, PeerState};
 use rapace_shm_core::ledger::HasLedger;
 use rapace_shm_core::region::InRegion;
+use rapace_shm_core::wake::Step;
 
 use super::hearing::Heard;
 use super::host_endpoint::{HostEndpoint, LinkState};
@@ -30,12 +33,13 @@ use crate::sender::Sender;
 use crate::spin::Spin;
 use crate::system_calls::SystemCalls;
 use crate::trace::event;
+use crate::wait::{Waits, until_ready};
 use crate::wiring::Wiring;
 
 /// The host of a hub.
 ///
 /// It serves every plugin itself, with one sleep for all ([`recv_any`](Self::recv_any)), except those that were added with
-/// [`Waits::Alone`], whose ends it hands out ([`take`](Self::take)).
+/// [`Waits::Alone`](Waiting::Alone), whose ends it hands out ([`take`](Self::take)).
 ///
 /// A plugin that is gone, and from which everything was received, is cleaned up after by itself: its slots go back, and its
 /// number may be given out again.
@@ -55,12 +59,14 @@ pub(super) struct Inner {
     pub(super) mapping: Arc<Mapping>,
     pub(super) options: HubOptions,
     /// Where plugins join, and how they wait.
-    pub(super) reception: Option<(Reception<()>, Waits)>,
+    pub(super) reception: Option<(Reception<()>, Waiting)>,
     /// What is to be reported before anything else.
     pub(super) news: VecDeque<(PeerId, Heard)>,
     /// Plugins that have a number and have not attached yet; by when they must.
     pub(super) expected: Vec<(PeerId, Option<Instant>)>,
-    /// Messages since the host last slept or looked at what is slow to look at.
+    /// For when the alarm is set.
+    pub(super) alarm_at: Option<Instant>,
+    /// Messages, and looks in vain, since what is slow to look at was last looked at.
     pub(super) heard: u32,
     reclaimed: [Option<Result<Reaped, HubError>>; MAX_PEERS as usize],
 }
@@ -96,6 +102,7 @@ impl HubHost {
             reception: None,
             news: VecDeque::new(),
             expected: Vec::new(),
+            alarm_at: None,
             heard: 0,
             reclaimed: [None; MAX_PEERS as usize],
         };
@@ -199,12 +206,20 @@ impl HubHost {
 
     /// Sends a message to a plugin, copying its payload; waits for room. Nothing is received meanwhile: a plugin that does
     /// the same towards the host waits for ever, so between two that send much one should use
-    /// [`take_sender`](Self::take_sender) or the calls that do not wait.
+    /// [`take_sender`](Self::take_sender) or the calls that do not wait. Whoever dies meanwhile is cleaned up after, so
+    /// that its slots can be used; what it had sent is [received](Self::recv_any) later, before its end.
     ///
     /// # Errors
     /// As [`Sender::send`], and [`Error::NotServed`].
     pub fn send_to(&mut self, id: PeerId, descriptor: &MsgDescHot, payload: &[u8]) -> Result<(), Error> {
-        self.sender(id)?.send(descriptor, payload)
+        match self.sender(id)?.try_send(descriptor, payload) {
+            Err(Error::Full) => self.wait_for(
+                id,
+                |sender| sender.try_send(descriptor, payload),
+                |sender| sender.poll_send(descriptor, payload),
+            ),
+            done => done,
+        }
     }
 
     /// Sends a message to a plugin if there is room.
@@ -220,10 +235,29 @@ impl HubHost {
     /// # Errors
     /// As [`Sender::loan`], and [`Error::NotServed`].
     pub fn loan_for(&mut self, id: PeerId, len: usize) -> Result<HostLoan, Error> {
-        self.sender(id)?.loan(len)
+        match self.sender(id)?.try_loan(len) {
+            Err(Error::Full) => self.wait_for(id, |sender| sender.try_loan(len), |sender| sender.poll_loan(len)),
+            done => done,
+        }
     }
 
-    /// Sends a loan to a plugin where it lies; waits for room in the ring.
+    /// Repeats what there was no room for, and cleans up after whoever dies meanwhile.
+    fn wait_for<T>(
+        &mut self,
+        id: PeerId,
+        mut attempt: impl FnMut(&mut HostSender) -> Result<T, Error>,
+        mut step: impl FnMut(&mut HostSender) -> Result<Step<T>, Error>,
+    ) -> Result<T, Error> {
+        let end = self.sender(id)?.endpoint().clone();
+        let attempt = |towards: &mut Towards<'_>| match towards.sender().and_then(&mut attempt) {
+            Err(Error::Full) => None,
+            done => Some(done),
+        };
+        let step = |towards: &mut Towards<'_>| step(towards.sender()?);
+        until_ready(&mut Towards { inner: &mut self.inner, id, end }, &mut self.spin, None, attempt, step)
+    }
+
+    /// Sends a loan to a plugin where it lies; waits for room in the ring, which is the plugin's to make.
     ///
     /// # Errors
     /// As [`Sender::send_loan`], and [`Error::NotServed`]; the loan comes back.
@@ -277,7 +311,7 @@ impl Inner {
     /// Gives out a number; `connect` makes what the plugin gets, and the host's wiring.
     pub(super) fn add<T>(
         &mut self,
-        waits: Waits,
+        waits: Waiting,
         until: Option<Instant>,
         connect: impl FnOnce(&Self, PeerId) -> Result<(T, Option<Wiring>), Error>,
     ) -> Result<(PeerId, T), Error> {
@@ -292,7 +326,7 @@ impl Inner {
         let (_, sender, receiver) = link.into_parts();
         let (sender, receiver) = (Sender::new(sender, self.options.spin), Receiver::new(receiver, self.options.spin));
         let member = Member { id, sender: Some(sender), receiver, ended: false };
-        if waits == Waits::Together { &mut self.members } else { &mut self.apart }.push(member);
+        if waits == Waiting::Together { &mut self.members } else { &mut self.apart }.push(member);
         let connected = connect(self, id).and_then(|(given, wiring)| {
             let (watch, host) = (ProcessWatch::default(), self.endpoint.downgrade());
             self.endpoint.connect(LinkState { id, wiring, own_points, process, watch, host })?;
@@ -345,6 +379,28 @@ impl Inner {
         self.members.iter().all(|member| member.id != id || member.ended)
     }
 
+    /// Cleans up after those who are dead without waiting for their ends to be reported: what they had sent, and their ends,
+    /// are kept to be reported first.
+    fn clean_up_early(&mut self) {
+        self.endpoint.take_death();
+        // One that has come and gone is first heard of as having come.
+        self.look_who_came();
+        for member in &mut self.members {
+            while self.endpoint.is_dead(member.id) && !member.ended {
+                let heard = match member.receiver.try_recv() {
+                    Ok(message) => Heard::Message(message),
+                    Err(Error::Empty) => break,
+                    Err(end) => {
+                        member.ended = true;
+                        Heard::Ended(end)
+                    }
+                };
+                self.news.push_back((member.id, heard));
+            }
+        }
+        self.tidy();
+    }
+
     pub(super) fn look_who_came(&mut self) {
         let now = Instant::now();
         for (id, until) in std::mem::take(&mut self.expected) {
@@ -354,6 +410,19 @@ impl Inner {
                 Some(_) => self.news.push_back((id, Heard::Joined)),
                 None => {}
             }
+        }
+        self.set_alarm();
+    }
+
+    /// Has the host woken when the next of those who come has taken too long.
+    fn set_alarm(&mut self) {
+        let clients = self.reception.as_ref().and_then(|(reception, _)| reception.soonest_deadline());
+        let soonest = self.expected.iter().filter_map(|(_, until)| *until).chain(clients).min();
+        if let Some(bells) = self.endpoint.bells()
+            && soonest != self.alarm_at
+            && bells.alarm.set(soonest).is_ok()
+        {
+            self.alarm_at = soonest;
         }
     }
 
@@ -368,6 +437,37 @@ impl Inner {
         self.expected.retain(|(expected, _)| *expected != id);
         if let Some(place) = self.reclaimed.get_mut(usize::from(id.0)) {
             *place = Some(reaped);
+        }
+    }
+}
+
+/// The host as it waits for room towards one plugin.
+struct Towards<'a> {
+    inner: &'a mut Inner,
+    id: PeerId,
+    end: HostEnd<HostEndpoint>,
+}
+
+impl Towards<'_> {
+    fn sender(&mut self) -> Result<&mut HostSender, Error> {
+        if self.inner.endpoint.has_heard_of_death() {
+            self.inner.clean_up_early();
+        }
+        // It was there when the call began.
+        self.inner.sender(self.id).map_err(|_| Error::PeerDied)
+    }
+}
+
+impl Waits for Towards<'_> {
+    type Endpoint = HostEnd<HostEndpoint>;
+
+    fn endpoint(&self) -> &HostEnd<HostEndpoint> {
+        &self.end
+    }
+
+    fn disarm(&mut self) {
+        if let Ok(sender) = self.inner.sender(self.id) {
+            sender.disarm();
         }
     }
 }

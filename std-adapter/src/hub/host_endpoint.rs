@@ -25,6 +25,7 @@ use rapace_shm_core::wake::{Ticket, WaitPoint};
 use rustix::event::{Timespec, epoll};
 
 use super::watching::ProcessWatch;
+use crate::alarm::Alarm;
 use crate::doorbell::Bell;
 use crate::error::Error;
 use crate::event_source::EventSource;
@@ -60,14 +61,21 @@ pub(super) struct HostBells {
     pub(super) data: Arc<Bell>,
     /// For everybody who waits for a slot.
     pub(super) slots: Arc<Bell>,
+    /// Of every plugin's life socket, by number. Each thread that waits for a slot hears it, too.
+    pub(super) lives: OwnedFd,
+    /// For those that have to attach by a certain time.
+    pub(super) alarm: Alarm,
     set: OwnedFd,
 }
 
 impl HostBells {
     pub(super) fn new() -> Result<Self, Error> {
         let (data, slots) = (Arc::new(Bell::new()?), Arc::new(Bell::new()?));
+        let (lives, alarm) = (epoll_set([], EDGE, None)?, Alarm::new()?);
         let set = epoll_set([&*data], EDGE, None)?;
-        Ok(Self { data, slots, set })
+        add_to_set(&set, lives.as_fd(), LIVES, epoll::EventFlags::IN)?;
+        add_to_set(&set, alarm.as_fd(), ALARM, EDGE)?;
+        Ok(Self { data, slots, lives, alarm, set })
     }
 }
 
@@ -92,10 +100,16 @@ impl LinkState {
 pub(super) struct HostEndpointRef(Weak<Shared>);
 
 /// Bit: a plugin has died.
-const DEATH: u64 = 1;
+pub(super) const DEATH: u64 = 1;
+
+/// Number of the set of life sockets.
+const LIVES: u64 = 1 << 1;
+
+/// Bit and number of the alarm: somebody has taken too long.
+pub(super) const ALARM: u64 = 1 << 2;
 
 /// Bit and number of the socket that plugins join by.
-pub(super) const RECEPTION: u64 = 1 << 32;
+pub(super) const RECEPTION: u64 = 1 << 3;
 
 impl HostEndpoint {
     pub(super) fn new(ground: Ground<HostLedgerIn<Box<[LedgerEntry]>>>, bells: Option<HostBells>) -> Self {
@@ -127,7 +141,7 @@ impl HostEndpoint {
     pub(super) fn connect(&self, link: LinkState) -> Result<(), Error> {
         if let (Some(life), Some(bells)) = (link.wiring.as_ref().and_then(|wiring| wiring.life.as_ref()), self.bells())
         {
-            add_to_set(&bells.set, life.as_fd(), link.id.0.into(), LIFE_EVENTS)?;
+            add_to_set(&bells.lives, life.as_fd(), link.id.0.into(), LIFE_EVENTS)?;
         }
         self.0.dead.fetch_and(!link.bit(), Ordering::Relaxed);
         if let Some(place) = self.0.links.get(usize::from(link.id.0)) {
@@ -153,6 +167,16 @@ impl HostEndpoint {
         add_to_set(&bells.set, reception, RECEPTION, epoll::EventFlags::IN)
     }
 
+    /// Whether a plugin has died since it was last asked what has stirred.
+    pub(super) fn has_heard_of_death(&self) -> bool {
+        self.0.stirred.load(Ordering::Relaxed) & DEATH != 0
+    }
+
+    /// All who have died so far are being seen to.
+    pub(super) fn take_death(&self) {
+        self.0.stirred.fetch_and(!DEATH, Ordering::Acquire);
+    }
+
     /// What has stirred since it was last asked.
     #[inline]
     pub(super) fn take_stirred(&self) -> u64 {
@@ -164,7 +188,7 @@ impl HostEndpoint {
         if let (Some(life), Some(bells)) = (link.wiring.as_ref().and_then(|wiring| wiring.life.as_ref()), self.bells())
         {
             // It fails if that was done before.
-            let _ = epoll::delete(&bells.set, life);
+            let _ = epoll::delete(&bells.lives, life);
         }
     }
 
@@ -174,17 +198,26 @@ impl HostEndpoint {
 
     /// Notes what the set says.
     fn hear(&self, numbers: impl Iterator<Item = u64>) {
-        for number in numbers {
-            if number == RECEPTION {
-                self.0.stirred.fetch_or(RECEPTION, Ordering::Release);
-            } else if let Some(link) =
-                u16::try_from(number).ok().filter(|id| *id != 0).and_then(|id| self.link(PeerId(id)))
-            {
-                self.0.ground.counters.polls.add_one();
-                if link.wiring.as_ref().is_some_and(Wiring::peer_is_gone) {
-                    self.listen_no_more(&link);
-                    self.note_death(link.id);
-                }
+        let heard = numbers.fold(0, |heard, number| heard | number);
+        if heard & LIVES != 0 {
+            self.look_who_died();
+        }
+        if heard & (RECEPTION | ALARM) != 0 {
+            self.0.stirred.fetch_or(heard & (RECEPTION | ALARM), Ordering::Release);
+        }
+    }
+
+    /// Notes whose life socket has ended. In whichever thread: each is heard of once.
+    fn look_who_died(&self) {
+        let Some(bells) = self.bells() else { return };
+        self.0.ground.counters.polls.add_one();
+        // If it fails, the set stays readable and is looked at again.
+        let Ok(numbers) = take_from_set(&bells.lives, Some(Timespec::default())) else { return };
+        for link in numbers.filter_map(|number| self.link(PeerId(u16::try_from(number).ok()?))) {
+            self.0.ground.counters.polls.add_one();
+            if link.wiring.as_ref().is_some_and(Wiring::peer_is_gone) {
+                self.listen_no_more(&link);
+                self.note_death(link.id);
             }
         }
     }
@@ -212,10 +245,18 @@ impl HostEndpoint {
 
 impl Shared {
     fn note_death(&self, id: PeerId) {
-        event!(WARN, plugin = id.0, "plugin died");
         self.ground.ledger.link_marks().peer_died(id);
-        self.dead.fetch_or(1 << (id.0 & 31), Ordering::Release);
+        let bit = 1 << (id.0 & 31);
+        if self.dead.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
+            return;
+        }
+        event!(WARN, plugin = id.0, "plugin died");
         self.stirred.fetch_or(DEATH, Ordering::Release);
+        // It may have been another thread that heard of it than the one that cleans up.
+        if let Some(bells) = &self.bells {
+            bells.data.ring();
+            bells.slots.ring();
+        }
     }
 }
 
@@ -341,12 +382,14 @@ impl OsEndpoint for HostEnd<HostEndpoint> {
         // Without it the plugin is gone: the next look says so.
         let Some(link) = host.link(self.peer()) else { return Ok(true) };
         let (SleepKind::Doorbell, Some(wiring)) = (ticket.kind(), &link.wiring) else {
-            host.watch(&link)?;
+            host.watch_all()?;
             return if self.ledger().peer_has_died() { Ok(true) } else { ground.wait(ticket, deadline) };
         };
         let roused = wiring.sleep(ticket.half(), deadline, || ground.counters.polls.add_one())?;
-        if roused == Roused::PeerDied {
-            host.note_death(self.peer());
+        match roused {
+            Roused::PeerDied => host.note_death(self.peer()),
+            Roused::OtherDied => host.look_who_died(),
+            Roused::Perhaps | Roused::TimedOut => {}
         }
         Ok(roused != Roused::TimedOut)
     }
@@ -356,15 +399,13 @@ impl OsEndpoint for HostEnd<HostEndpoint> {
         self.host().0.ground.rouse(link.as_ref().and_then(|link| link.wiring.as_ref()), ticket);
     }
 
+    /// At all plugins: whoever has died may have had the slot that this waits for.
     fn look_for_death(&self) {
-        let Some(link) = self.host().link(self.peer()) else { return };
-        match &link.wiring {
-            Some(wiring) if wiring.peer_is_gone() => self.host().note_death(self.peer()),
-            Some(_) => {}
-            None => {
-                let _ = self.host().watch(&link);
-            }
+        if self.host().bells().is_some() {
+            return self.host().look_who_died();
         }
+        // What the watcher says it says by itself; that it cannot be started is no death.
+        let _ = self.host().watch_all();
     }
 
     fn event_source(&self, half: Half) -> Result<EventSource, Error> {

@@ -56,7 +56,7 @@ impl HubHost {
                 .map_err(Error::io("cannot create the life socket"))?;
             let offer = inner.offer(id, waits)?;
             offer.send(life.as_fd(), inner.shareable()?)?;
-            let wiring = offer.wiring(Some(life))?;
+            let wiring = offer.wiring(Some(life), inner.lives())?;
             Ok((inherit::pass(childs_end.as_fd(), command)?, Some(wiring)))
         })
     }
@@ -112,9 +112,9 @@ impl HubHost {
                 return Ok((inner.options.attach(&inner.mapping, None, None, id)?, None));
             }
             let offer = inner.offer(id, waits)?;
-            let peers = offer.turned().wiring(None)?;
+            let peers = offer.turned().wiring(None, None)?;
             let peer = inner.options.attach(&inner.mapping, None, Some(peers), id)?;
-            Ok((peer, Some(offer.wiring(None)?)))
+            Ok((peer, Some(offer.wiring(None, inner.lives())?)))
         })?;
         Ok(peer)
     }
@@ -124,6 +124,11 @@ impl Inner {
     /// What a plugin maps.
     fn shareable(&self) -> Result<BorrowedFd<'_>, Error> {
         self.endpoint.file().or_else(|| self.mapping.file()).ok_or(Error::NoDoorbell)
+    }
+
+    /// The set of every plugin's life socket.
+    fn lives(&self) -> Option<BorrowedFd<'_>> {
+        self.endpoint.bells().map(|bells| bells.lives.as_fd())
     }
 
     /// The bells of a plugin with this number.
@@ -158,7 +163,7 @@ impl Inner {
             let offer = inner.offer(id, waits)?;
             offer.send(socket, inner.shareable()?)?;
             let life = socket.try_clone_to_owned().map_err(Error::io("cannot keep the life socket"))?;
-            Ok(((), Some(offer.wiring(Some(life))?)))
+            Ok(((), Some(offer.wiring(Some(life), inner.lives())?)))
         })?;
         Ok(Progress::Agreed)
     }

@@ -148,7 +148,7 @@ impl HubOptions {
         let (file, offer) = handshake::take_hub_welcome(&socket, deadline)?;
         let mapping = Arc::new(Mapping::of_sealed_or_named(file.as_fd())?);
         let id = offer.id;
-        let peer = self.attach(&mapping, Some(file), Some(offer.wiring(Some(socket))?), id)?;
+        let peer = self.attach(&mapping, Some(file), Some(offer.wiring(Some(socket), None)?), id)?;
         peer.say_ready()?;
         Ok(peer)
     }
