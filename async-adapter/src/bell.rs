@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use async_io::Async;
 use rapace_shm::core::wake::Ticket;
-use rapace_shm::{Error, EventSource, ShmEndpoint};
+use rapace_shm::{Error, EventSource, OsEndpoint};
 
 use crate::helper::Helper;
 #[cfg(feature = "tokio")]
@@ -25,15 +25,15 @@ pub(crate) enum Reactor {
 
 /// How one half is woken.
 #[derive(Debug)]
-pub(crate) enum Bell {
+pub(crate) enum Bell<E: OsEndpoint> {
     AsyncIo(Async<EventSource>),
     #[cfg(feature = "tokio")]
     Tokio(Watched),
     /// One helper for each cause, as each has a futex of its own.
-    Helpers([Helper; 2]),
+    Helpers([Helper<E>; 2]),
 }
 
-impl Bell {
+impl<E: OsEndpoint> Bell<E> {
     /// `source`: the half's, or [`Error::NoDoorbell`].
     pub(crate) fn new(reactor: Reactor, source: Result<EventSource, Error>) -> Result<Self, Error> {
         let source = match source {
@@ -51,7 +51,7 @@ impl Bell {
     /// when it is.
     pub(crate) fn poll_rung(
         &mut self,
-        endpoint: &ShmEndpoint,
+        endpoint: &E,
         cause: Cause,
         ticket: Ticket,
         waker: &Waker,

@@ -25,10 +25,11 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rapace_shm::core::slots::SlotPool;
 use rapace_shm::core::wake::{Step, Ticket};
-use rapace_shm::{Error, Looked, Receiver, Sender, ShmEndpoint, Spin};
+use rapace_shm::{Error, EventSource, Looked, OsEndpoint, Receiver, Sender, Spin};
 
-use crate::bell::Bell;
+use crate::bell::{Bell, Reactor};
 use crate::queue::{Place, Queue};
 use crate::wakers::{Cause, Wakers};
 
@@ -41,33 +42,44 @@ const STREAK: u32 = 256;
 /// After a sleep as short as this, looking a little longer would have been cheaper: the next wait spins in full again.
 const SHORT_SLEEP: Duration = Duration::from_micros(50);
 
-/// What the loop needs of a half.
+/// What the loop needs of a half, of whatever kind of link.
 pub(crate) trait Half {
+    /// What can sleep.
+    type Endpoint: OsEndpoint;
+    /// This side's environment.
+    fn endpoint(&self) -> &Self::Endpoint;
+    /// What a reactor watches.
+    fn event_source(&self) -> Result<EventSource, Error>;
     /// Silences the bell.
     fn drain(&mut self);
     /// Says that this half will not sleep after all.
     fn disarm(&mut self);
 }
 
-impl Half for Sender {
-    fn drain(&mut self) {
-        self.drain();
-    }
+macro_rules! half_of_link {
+    ($($half:ident),*) => {$(
+        impl<E: OsEndpoint, P: SlotPool> Half for $half<E, P> {
+            type Endpoint = E;
 
-    fn disarm(&mut self) {
-        self.disarm();
-    }
+            fn endpoint(&self) -> &E {
+                self.endpoint()
+            }
+
+            fn event_source(&self) -> Result<EventSource, Error> {
+                self.event_source()
+            }
+
+            fn drain(&mut self) {
+                self.drain();
+            }
+
+            fn disarm(&mut self) {
+                self.disarm();
+            }
+        }
+    )*};
 }
-
-impl Half for Receiver {
-    fn drain(&mut self) {
-        self.drain();
-    }
-
-    fn disarm(&mut self) {
-        self.disarm();
-    }
-}
+half_of_link!(Sender, Receiver);
 
 /// One call: what it tries, and core's step for it.
 pub(crate) trait Job<H> {
@@ -83,12 +95,12 @@ pub(crate) trait Job<H> {
 /// A half, and who waits for it.
 pub(crate) struct Shared<H: Half> {
     inner: Mutex<Inner<H>>,
-    endpoint: ShmEndpoint,
+    endpoint: H::Endpoint,
 }
 
-struct Inner<H> {
+struct Inner<H: Half> {
     half: H,
-    bell: Bell,
+    bell: Bell<H::Endpoint>,
     spin: Spin,
     /// As it was configured.
     fresh_spin: Spin,
@@ -111,7 +123,14 @@ struct Inner<H> {
 }
 
 impl<H: Half> Shared<H> {
-    pub(crate) fn new(half: H, endpoint: ShmEndpoint, bell: Bell, spin: Spin) -> Self {
+    pub(crate) fn new(half: H, reactor: Reactor, spin: Spin) -> Result<Self, Error> {
+        let bell = Bell::new(reactor, half.event_source())?;
+        Ok(Self::with_bell(half, bell, spin))
+    }
+
+    /// With a bell that was made from the half's event source.
+    pub(crate) fn with_bell(half: H, bell: Bell<H::Endpoint>, spin: Spin) -> Self {
+        let endpoint = half.endpoint().clone();
         let wakers = Arc::<Wakers>::default();
         let inner = Inner {
             half,
@@ -131,7 +150,7 @@ impl<H: Half> Shared<H> {
         Self { inner: Mutex::new(inner), endpoint }
     }
 
-    pub(crate) fn endpoint(&self) -> &ShmEndpoint {
+    pub(crate) fn endpoint(&self) -> &H::Endpoint {
         &self.endpoint
     }
 
@@ -237,7 +256,7 @@ impl<H: Half> Inner<H> {
         &mut self,
         cx: &mut Context<'_>,
         job: &mut J,
-        endpoint: &ShmEndpoint,
+        endpoint: &H::Endpoint,
     ) -> Poll<Result<J::Output, Error>> {
         if self.streak >= STREAK {
             return self.let_others_run(cx);
@@ -296,7 +315,7 @@ impl<H: Half> Inner<H> {
         cx: &Context<'_>,
         cause: Cause,
         ticket: Ticket,
-        endpoint: &ShmEndpoint,
+        endpoint: &H::Endpoint,
     ) -> Poll<Result<(), Error>> {
         self.streak = 0;
         self.wakers.set(cause, cx.waker());
@@ -327,7 +346,7 @@ impl<H: Half> Drop for Turn<'_, H> {
     }
 }
 
-impl<H: Half> fmt::Debug for Shared<H> {
+impl<H: Half<Endpoint: fmt::Debug>> fmt::Debug for Shared<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }

@@ -16,15 +16,20 @@ use std::task::{Poll, Waker};
 
 use parking_lot::{Condvar, Mutex};
 use rapace_shm::core::wake::Ticket;
-use rapace_shm::{Error, ShmEndpoint};
+use rapace_shm::{Error, OsEndpoint};
 
 /// A thread that sleeps for a task; not started before it is needed.
-#[derive(Default)]
-pub(crate) struct Helper(Option<Started>);
+pub(crate) struct Helper<E: OsEndpoint>(Option<Started<E>>);
 
-struct Started {
+impl<E: OsEndpoint> Default for Helper<E> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+struct Started<E: OsEndpoint> {
     desk: Arc<Desk>,
-    endpoint: ShmEndpoint,
+    endpoint: E,
 }
 
 #[derive(Default)]
@@ -43,9 +48,9 @@ struct Order {
     stop: bool,
 }
 
-impl Helper {
+impl<E: OsEndpoint> Helper<E> {
     /// Ready once a sleep on the ticket has ended; until then `waker` will be woken when it does.
-    pub(crate) fn poll(&mut self, endpoint: &ShmEndpoint, ticket: Ticket, waker: &Waker) -> Poll<Result<(), Error>> {
+    pub(crate) fn poll(&mut self, endpoint: &E, ticket: Ticket, waker: &Waker) -> Poll<Result<(), Error>> {
         let desk = &self.start(endpoint, waker)?.desk;
         let mut order = desk.order.lock();
         if order.ticket == Some(ticket) {
@@ -61,7 +66,7 @@ impl Helper {
         Poll::Pending
     }
 
-    fn start(&mut self, endpoint: &ShmEndpoint, waker: &Waker) -> Result<&Started, Error> {
+    fn start(&mut self, endpoint: &E, waker: &Waker) -> Result<&Started<E>, Error> {
         if self.0.is_none() {
             let desk = Arc::<Desk>::default();
             let (at_work, endpoint, waker) = (desk.clone(), endpoint.clone(), waker.clone());
@@ -76,7 +81,7 @@ impl Helper {
     }
 }
 
-impl Drop for Started {
+impl<E: OsEndpoint> Drop for Started<E> {
     fn drop(&mut self) {
         let mut order = self.desk.order.lock();
         order.stop = true;
@@ -90,7 +95,7 @@ impl Drop for Started {
 }
 
 impl Desk {
-    fn run(&self, endpoint: &ShmEndpoint, waker: &Waker) {
+    fn run(&self, endpoint: &impl OsEndpoint, waker: &Waker) {
         while let Some(ticket) = self.next() {
             let over = endpoint.sleep(&ticket, None).map(drop);
             let mut order = self.order.lock();
@@ -117,7 +122,7 @@ impl Desk {
     }
 }
 
-impl fmt::Debug for Helper {
+impl<E: OsEndpoint> fmt::Debug for Helper<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Helper").field("started", &self.0.is_some()).finish()
     }

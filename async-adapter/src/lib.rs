@@ -63,8 +63,12 @@
 #![cfg(target_os = "linux")]
 
 mod bell;
+mod ends;
+#[cfg(feature = "rapace")]
+mod frozen;
 mod half;
 mod helper;
+mod hub_peer;
 mod jobs;
 mod listener;
 #[cfg(feature = "tokio")]
@@ -78,6 +82,8 @@ mod sink;
 mod transport;
 mod wakers;
 
+pub use ends::Ends;
+pub use hub_peer::{HubHostPeerTransport, HubPeerTransport};
 pub use listener::ShmTransportListener;
 #[cfg(feature = "rapace")]
 pub use rapace::RapaceTransport;

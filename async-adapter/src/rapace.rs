@@ -13,12 +13,15 @@
 
 use parking_lot::Mutex;
 use rapace_core::{EncodeCtx, EncodeError, Frame, FrameView, Transport, TransportError, ValidationError};
-use rapace_shm::core::slots::Slot;
-use rapace_shm::{Error, FrameFlags, INLINE_PAYLOAD_SIZE, Message, MsgDescHot, ShmBytes};
+use rapace_shm::core::slots::{DataSegment, Slot, SlotPool};
+use rapace_shm::{Error, FrameFlags, INLINE_PAYLOAD_SIZE, Message, MsgDescHot, OsEndpoint, ShmBytes, ShmEndpoint};
 
+use crate::frozen::Frozen;
 use crate::transport::ShmTransport;
 
-/// A [`ShmTransport`] as rapace's [`Transport`].
+/// A [`ShmTransport`] as rapace's [`Transport`]: over a session, or, in a hub, a plugin's
+/// ([`HubPeerTransport`](crate::HubPeerTransport)) or the host's towards one plugin
+/// ([`HubHostPeerTransport`](crate::HubHostPeerTransport)).
 ///
 /// ```
 /// use rapace_core::{Frame, MsgDescHot, Transport};
@@ -41,19 +44,19 @@ use crate::transport::ShmTransport;
 /// 2. While it is there its descriptor stays where it is, as views borrow `self`, which contains it; and its payload
 ///    stays where it is, in a slot that the message owns or inside the message.
 #[derive(Debug)]
-pub struct RapaceTransport {
-    transport: ShmTransport,
+pub struct RapaceTransport<E: OsEndpoint = ShmEndpoint, P: SlotPool = DataSegment> {
+    transport: ShmTransport<E, P>,
     /// What the last view shows.
-    last: Mutex<Option<Received>>,
+    last: Mutex<Option<Received<E, P>>>,
 }
 
 #[derive(Debug)]
-struct Received {
+struct Received<E: OsEndpoint, P: SlotPool> {
     descriptor: rapace_core::MsgDescHot,
-    message: Message,
+    message: Message<E, P>,
 }
 
-impl RapaceTransport {
+impl<E: OsEndpoint, P: SlotPool> RapaceTransport<E, P> {
     /// The transport for an `RpcSession`.
     ///
     /// # Safety
@@ -63,18 +66,18 @@ impl RapaceTransport {
     /// `rapace_core::RpcSession` and `rapace::session::Session` fulfil this as long as their loop is the only one that
     /// receives: it copies what it needs of a frame before it receives the next one.
     #[must_use]
-    pub unsafe fn new(transport: ShmTransport) -> Self {
+    pub unsafe fn new(transport: ShmTransport<E, P>) -> Self {
         Self { transport, last: Mutex::new(None) }
     }
 
     /// The transport below.
     #[must_use]
-    pub fn transport(&self) -> &ShmTransport {
+    pub fn transport(&self) -> &ShmTransport<E, P> {
         &self.transport
     }
 
     /// Keeps a message and shows it.
-    fn lend(&self, message: Message) -> FrameView<'_> {
+    fn lend(&self, message: Message<E, P>) -> FrameView<'_> {
         let mut last = self.last.lock();
         let received = last.insert(Received { descriptor: to_rapace(message.descriptor()), message });
         let (descriptor, payload) = (&raw const received.descriptor, &raw const *received.message.payload());
@@ -86,11 +89,11 @@ impl RapaceTransport {
     }
 }
 
-impl Transport for RapaceTransport {
+impl<E: Frozen<P>, P: SlotPool + Send + Sync + 'static> Transport for RapaceTransport<E, P> {
     async fn send_frame(&self, frame: &Frame) -> Result<(), TransportError> {
         let descriptor = from_rapace(&frame.desc);
         let sent = match self.in_place(frame)? {
-            Some(bytes) => self.transport.send_bytes(&descriptor, &bytes).await,
+            Some(bytes) => E::send_bytes(&self.transport, &descriptor, &bytes).await,
             None => self.transport.send(&descriptor, payload_of(frame)?).await,
         };
         sent.map_err(to_rapaces_error)
@@ -104,7 +107,7 @@ impl Transport for RapaceTransport {
 
     /// One chunk that lies within [`ShmBytes`] of this session is referenced where it is, if it has more than 16 bytes: the
     /// bytes have to be kept until the frame was sent, by this transport, or sending it is an error. Everything else is
-    /// copied, several chunks one behind the other.
+    /// copied, several chunks one behind the other; in a hub, all.
     fn encoder(&self) -> Box<dyn EncodeCtx + '_> {
         Box::new(Encoder { transport: &self.transport, chunks: Chunks::Copied(Vec::new()) })
     }
@@ -116,7 +119,7 @@ impl Transport for RapaceTransport {
     }
 }
 
-impl RapaceTransport {
+impl<E: Frozen<P>, P: SlotPool + Send + Sync + 'static> RapaceTransport<E, P> {
     /// What a frame refers to that the encoder made.
     fn in_place(&self, frame: &Frame) -> Result<Option<ShmBytes>, TransportError> {
         let rapace_core::MsgDescHot { payload_slot: reference, payload_generation: generation, .. } = frame.desc;
@@ -146,8 +149,8 @@ fn payload_of(frame: &Frame) -> Result<&[u8], TransportError> {
 }
 
 /// A frame's bytes, in whatever chunks they come.
-struct Encoder<'a> {
-    transport: &'a ShmTransport,
+struct Encoder<'a, E: OsEndpoint, P: SlotPool> {
+    transport: &'a ShmTransport<E, P>,
     chunks: Chunks,
 }
 
@@ -174,7 +177,7 @@ impl Chunks {
     }
 }
 
-impl EncodeCtx for Encoder<'_> {
+impl<E: Frozen<P>, P: SlotPool + Send + Sync + 'static> EncodeCtx for Encoder<'_, E, P> {
     fn encode_bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         let (needed, available) = (self.chunks.len().saturating_add(bytes.len()), self.transport.max_payload());
         if needed > available.max(INLINE_PAYLOAD_SIZE) {

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_sink::Sink;
-use rapace_shm::{Error, INLINE_PAYLOAD_SIZE, Loan, MsgDescHot, Sender};
+use rapace_shm::core::slots::{DataSegment, SlotPool};
+use rapace_shm::{Error, INLINE_PAYLOAD_SIZE, Loan, MsgDescHot, OsEndpoint, Sender, ShmEndpoint};
 
 use crate::half::Shared;
 use crate::jobs::{SendInline, SendLoan, TakeSlot, When};
@@ -14,38 +15,38 @@ use crate::wakers::Cause;
 
 /// A message for a [`ShmSink`].
 #[derive(Debug)]
-pub struct Outgoing {
+pub struct Outgoing<E: OsEndpoint = ShmEndpoint, P: SlotPool = DataSegment> {
     descriptor: MsgDescHot,
-    payload: Payload,
+    payload: Payload<E, P>,
 }
 
 #[derive(Debug)]
-enum Payload {
+enum Payload<E: OsEndpoint, P: SlotPool> {
     Copied(Vec<u8>),
     /// `None` once it is sent.
-    InPlace(Option<Loan>),
+    InPlace(Option<Loan<E, P>>),
 }
 
 /// A message whose payload will be copied into its descriptor (up to 16 bytes) or a slot.
-impl From<(MsgDescHot, Vec<u8>)> for Outgoing {
+impl<E: OsEndpoint, P: SlotPool> From<(MsgDescHot, Vec<u8>)> for Outgoing<E, P> {
     fn from((descriptor, payload): (MsgDescHot, Vec<u8>)) -> Self {
         Self { descriptor, payload: Payload::Copied(payload) }
     }
 }
 
 /// A message whose payload was written in its slot.
-impl From<(MsgDescHot, Loan)> for Outgoing {
-    fn from((descriptor, loan): (MsgDescHot, Loan)) -> Self {
+impl<E: OsEndpoint, P: SlotPool> From<(MsgDescHot, Loan<E, P>)> for Outgoing<E, P> {
+    fn from((descriptor, loan): (MsgDescHot, Loan<E, P>)) -> Self {
         Self { descriptor, payload: Payload::InPlace(Some(loan)) }
     }
 }
 
-impl Outgoing {
+impl<E: OsEndpoint, P: SlotPool> Outgoing<E, P> {
     /// Puts the message into the ring, by way of a slot if it needs one.
     fn poll_fed(
         &mut self,
         cx: &mut Context<'_>,
-        shared: &Shared<Sender>,
+        shared: &Shared<Sender<E, P>>,
         places: &mut Places,
     ) -> Poll<Result<(), Error>> {
         if let Payload::Copied(bytes) = &self.payload {
@@ -75,21 +76,21 @@ struct Places {
 /// A sink of outgoing messages, made by [`ShmSender::into_sink`]. What was fed is visible to the peer after the flush, or
 /// when the ring is full. Dropping the sink flushes what is in the ring, and drops a message that waits for room.
 #[derive(Debug)]
-pub struct ShmSink {
-    sender: ShmSender,
+pub struct ShmSink<E: OsEndpoint = ShmEndpoint, P: SlotPool = DataSegment> {
+    sender: ShmSender<E, P>,
     /// A message that has been accepted and is not in the ring.
-    pending: Option<Outgoing>,
+    pending: Option<Outgoing<E, P>>,
     places: Places,
 }
 
-impl ShmSink {
-    pub(crate) fn new(sender: ShmSender) -> Self {
+impl<E: OsEndpoint, P: SlotPool> ShmSink<E, P> {
+    pub(crate) fn new(sender: ShmSender<E, P>) -> Self {
         Self { sender, pending: None, places: Places::default() }
     }
 
     /// The sender behind the sink.
     #[must_use]
-    pub fn sender(&self) -> &ShmSender {
+    pub fn sender(&self) -> &ShmSender<E, P> {
         &self.sender
     }
 
@@ -101,7 +102,10 @@ impl ShmSink {
     }
 }
 
-impl Sink<Outgoing> for ShmSink {
+/// Nothing in it is ever pinned.
+impl<E: OsEndpoint, P: SlotPool> Unpin for ShmSink<E, P> {}
+
+impl<E: OsEndpoint, P: SlotPool> Sink<Outgoing<E, P>> for ShmSink<E, P> {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -109,7 +113,7 @@ impl Sink<Outgoing> for ShmSink {
     }
 
     /// A second message without [`poll_ready`](Self::poll_ready) in between is [`Error::Full`].
-    fn start_send(self: Pin<&mut Self>, outgoing: Outgoing) -> Result<(), Error> {
+    fn start_send(self: Pin<&mut Self>, outgoing: Outgoing<E, P>) -> Result<(), Error> {
         let this = self.get_mut();
         if this.pending.is_some() {
             return Err(Error::Full);
@@ -133,7 +137,7 @@ impl Sink<Outgoing> for ShmSink {
     }
 }
 
-impl Drop for ShmSink {
+impl<E: OsEndpoint, P: SlotPool> Drop for ShmSink<E, P> {
     fn drop(&mut self) {
         self.sender.shared.leave(Cause::Ring, &mut self.places.ring);
         self.sender.shared.leave(Cause::Slot, &mut self.places.slot);

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use rapace_shm::core::slots::{DataSegment, SlotPool};
 use rapace_shm::{
-    Error, Loan, Message, MsgDescHot, SessionOptions, ShmBytes, ShmEndpoint, ShmSession, ShmSessionConfig, Spin,
-    SystemCalls, Unsent,
+    Error, HubOptions, Loan, Message, MsgDescHot, OsEndpoint, Receiver, Sender, SessionOptions, ShmBytes, ShmEndpoint,
+    ShmSession, ShmSessionConfig, Spin, SystemCalls, Unsent,
 };
 
 use crate::bell::Reactor;
+use crate::ends::Ends;
 use crate::listener::{ShmTransportListener, unblock};
 use crate::receiver::ShmReceiver;
 use crate::sender::ShmSender;
@@ -24,8 +26,9 @@ use crate::sender::ShmSender;
 #[derive(Clone, Copy, Debug)]
 pub struct TransportOptions {
     session: SessionOptions,
-    reactor: Reactor,
-    spin: Spin,
+    pub(crate) hub: HubOptions,
+    pub(crate) reactor: Reactor,
+    pub(crate) spin: Spin,
 }
 
 /// Two portions: about two microseconds, and the executor's other tasks in between. Other threads of a runtime need the
@@ -36,7 +39,7 @@ const TRIES: u32 = 256;
 impl Default for TransportOptions {
     fn default() -> Self {
         let spin = if Spin::default() == Spin::none() { Spin::none() } else { Spin::tries(TRIES) };
-        Self { session: SessionOptions::new(), reactor: Reactor::default(), spin }
+        Self { session: SessionOptions::new(), hub: HubOptions::new(), reactor: Reactor::default(), spin }
     }
 }
 
@@ -63,6 +66,13 @@ impl TransportOptions {
         self
     }
 
+    /// How this member of a hub behaves. Its own [`spin`](HubOptions::spin) is for blocking calls.
+    #[must_use]
+    pub const fn hub(mut self, options: HubOptions) -> Self {
+        self.hub = options;
+        self
+    }
+
     /// How long a task that has to wait looks before it sleeps: 256 tries unless told otherwise, less after long waits. It
     /// looks in portions of about a microsecond, and between two of them the executor's other tasks run.
     #[must_use]
@@ -80,13 +90,13 @@ impl TransportOptions {
         Ok((self.over(a)?, self.over(b)?))
     }
 
-    /// A transport over a session, however it came about. One without doorbells waits through a thread, started when a
-    /// task first waits, for each cause of waiting.
+    /// A transport over a session, a hub's plugin, or a host's end of the link to one, however it came about. One without
+    /// doorbells waits through a thread, started when a task first waits, for each cause of waiting.
     ///
     /// # Errors
     /// [`Error::Io`] if there are too many open files, or outside of a runtime if a runtime's reactor was asked for.
-    pub fn over(self, session: ShmSession) -> Result<ShmTransport, Error> {
-        let (sender, receiver) = session.into_split();
+    pub fn over<L: Ends>(self, ends: L) -> Result<ShmTransport<L::Endpoint, L::Pool>, Error> {
+        let (sender, receiver) = ends.into_ends();
         Ok(ShmTransport {
             sender: ShmSender::new(sender, self.reactor, self.spin)?,
             receiver: ShmReceiver::new(receiver, self.reactor, self.spin)?,
@@ -112,7 +122,7 @@ impl TransportOptions {
     }
 }
 
-/// Both directions of a session, for futures on any runtime. All calls take `&self`: many tasks may send and receive at
+/// Both directions of a session (or of a hub's link), for futures on any runtime. All calls take `&self`: many tasks may send and receive at
 /// once (share it in an [`Arc`](std::sync::Arc), or [split](Self::into_split) it). Those who have to wait take turns in the
 /// order in which they came.
 ///
@@ -121,9 +131,9 @@ impl TransportOptions {
 /// Dropped, both directions are closed: the peer receives everything that was sent, then sees the end. Without doorbells
 /// the threads that waited end a moment later, and with the last one the mapping and, if this side made it, the file.
 #[derive(Debug)]
-pub struct ShmTransport {
-    sender: ShmSender,
-    receiver: ShmReceiver,
+pub struct ShmTransport<E: OsEndpoint = ShmEndpoint, P: SlotPool = DataSegment> {
+    sender: ShmSender<E, P>,
+    receiver: ShmReceiver<E, P>,
 }
 
 impl ShmTransport {
@@ -135,20 +145,38 @@ impl ShmTransport {
         TransportOptions::new().pair(config)
     }
 
-    /// A transport over a session.
-    ///
-    /// # Errors
-    /// As [`TransportOptions::over`].
-    pub fn new(session: ShmSession) -> Result<Self, Error> {
-        TransportOptions::new().over(session)
-    }
-
     /// A transport to the listener at a path.
     ///
     /// # Errors
     /// As [`TransportOptions::connect`].
     pub async fn connect(path: impl AsRef<Path>) -> Result<Self, Error> {
         TransportOptions::new().connect(path).await
+    }
+
+    /// Sends bytes that stay readable here; see [`ShmSender::send_bytes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_bytes(&self, descriptor: &MsgDescHot, bytes: &ShmBytes) -> Result<(), Error> {
+        self.sender.send_bytes(descriptor, bytes).await
+    }
+
+    /// The session below: to look at it, to block on it, or to give its peer's place to another. `None` if there are other
+    /// handles of its sender; they remain, and the receiver is closed.
+    #[must_use]
+    pub fn into_session(self) -> Option<ShmSession> {
+        let (sender, receiver) = self.into_halves()?;
+        ShmSession::reunite(sender, receiver).ok()
+    }
+}
+
+impl<E: OsEndpoint, P: SlotPool> ShmTransport<E, P> {
+    /// A transport over a session, a hub's plugin, or a host's end of the link to one.
+    ///
+    /// # Errors
+    /// As [`TransportOptions::over`].
+    pub fn new(ends: impl Ends<Endpoint = E, Pool = P>) -> Result<Self, Error> {
+        TransportOptions::new().over(ends)
     }
 
     /// The largest message in bytes.
@@ -169,7 +197,7 @@ impl ShmTransport {
     ///
     /// # Errors
     /// As there.
-    pub async fn loan(&self, len: usize) -> Result<Loan, Error> {
+    pub async fn loan(&self, len: usize) -> Result<Loan<E, P>, Error> {
         self.sender.loan(len).await
     }
 
@@ -177,35 +205,27 @@ impl ShmTransport {
     ///
     /// # Errors
     /// As there; the loan comes back.
-    pub async fn send_loan(&self, descriptor: &MsgDescHot, loan: Loan) -> Result<(), Unsent> {
+    pub async fn send_loan(&self, descriptor: &MsgDescHot, loan: Loan<E, P>) -> Result<(), Unsent<Loan<E, P>>> {
         self.sender.send_loan(descriptor, loan).await
-    }
-
-    /// Sends bytes that stay readable here; see [`ShmSender::send_bytes`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn send_bytes(&self, descriptor: &MsgDescHot, bytes: &ShmBytes) -> Result<(), Error> {
-        self.sender.send_bytes(descriptor, bytes).await
     }
 
     /// Receives a message. Of several tasks that wait, each gets another one.
     ///
     /// # Errors
     /// As [`ShmReceiver::recv`].
-    pub async fn recv(&self) -> Result<Message, Error> {
+    pub async fn recv(&self) -> Result<Message<E, P>, Error> {
         self.receiver.recv_in_turn().await
     }
 
     /// This side's environment.
     #[must_use]
-    pub fn endpoint(&self) -> &ShmEndpoint {
+    pub fn endpoint(&self) -> &E {
         self.sender.endpoint()
     }
 
     /// The sender, for another task.
     #[must_use]
-    pub fn sender(&self) -> ShmSender {
+    pub fn sender(&self) -> ShmSender<E, P> {
         self.sender.clone()
     }
 
@@ -221,7 +241,7 @@ impl ShmTransport {
         self.receiver.close_shared();
     }
 
-    /// The system calls that this side of the session has made so far; the reactor's own are not among them.
+    /// The system calls that this side has made so far; the reactor's own are not among them.
     #[must_use]
     pub fn system_calls(&self) -> SystemCalls {
         self.sender.system_calls()
@@ -229,14 +249,12 @@ impl ShmTransport {
 
     /// Both halves, to go to different tasks. Each closes its direction when it is dropped.
     #[must_use]
-    pub fn into_split(self) -> (ShmSender, ShmReceiver) {
+    pub fn into_split(self) -> (ShmSender<E, P>, ShmReceiver<E, P>) {
         (self.sender, self.receiver)
     }
 
-    /// The session below: to look at it, to block on it, or to give its peer's place to another. `None` if there are other
-    /// handles of its sender; they remain, and the receiver is closed.
-    #[must_use]
-    pub fn into_session(self) -> Option<ShmSession> {
-        ShmSession::reunite(self.sender.into_half()?, self.receiver.into_half()).ok()
+    /// The halves below, if there are no other handles of the sender.
+    pub(crate) fn into_halves(self) -> Option<(Sender<E, P>, Receiver<E, P>)> {
+        Some((self.sender.into_half()?, self.receiver.into_half()))
     }
 }

@@ -333,26 +333,26 @@ impl From<Error> for io::Error {
 }
 
 /// A loan (or a vector) that was not sent, and why. It is as it was.
-pub struct Unsent<L = crate::Loan> {
+pub struct Unsent<L = crate::Loan, E = Error> {
     /// Why.
-    pub error: Error,
+    pub error: E,
     /// What was to be sent; `None` only if its slot is what the peer tampered with.
     pub loan: Option<L>,
 }
 
-impl<L> fmt::Debug for Unsent<L> {
+impl<L, E: fmt::Debug> fmt::Debug for Unsent<L, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unsent").field("error", &self.error).finish_non_exhaustive()
     }
 }
 
-impl<L> fmt::Display for Unsent<L> {
+impl<L, E: fmt::Display> fmt::Display for Unsent<L, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
     }
 }
 
-impl<L> std::error::Error for Unsent<L> {
+impl<L, E: std::error::Error + 'static> std::error::Error for Unsent<L, E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.error)
     }

@@ -22,7 +22,7 @@ use crate::system_calls::SystemCalls;
 
 /// An endpoint with an operating system: it can sleep and be roused, and it learns of its peer's death. Implemented by
 /// this crate's endpoints only; for adapters that drive the halves' `poll_` steps themselves.
-pub trait OsEndpoint: Endpoint<Region = RawRegion<Arc<Mapping>>> + private::Sealed {
+pub trait OsEndpoint: Endpoint<Region = RawRegion<Arc<Mapping>>> + Send + Sync + private::Sealed + 'static {
     /// Sleeps where the ticket says, until somebody signals, the peer is gone or the deadline (of the monotonic clock)
     /// passes; false in the last case. Blocks the thread.
     ///

@@ -121,6 +121,10 @@ impl HostEndpoint {
         HostEndpointRef(Arc::downgrade(&self.0))
     }
 
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(super) fn bells(&self) -> Option<&HostBells> {
         self.0.bells.as_ref()
     }

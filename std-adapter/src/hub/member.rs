@@ -63,4 +63,16 @@ impl HubEnd {
     pub fn into_split(self) -> (HostSender, HostReceiver) {
         (self.sender, self.receiver)
     }
+
+    /// The end that two halves came from.
+    ///
+    /// # Errors
+    /// Both halves, if they came from two.
+    pub fn reunite(sender: HostSender, receiver: HostReceiver) -> Result<Self, Box<(HostSender, HostReceiver)>> {
+        let (of_sender, of_receiver) = (sender.endpoint(), receiver.endpoint());
+        if of_sender.peer() == of_receiver.peer() && of_sender.host().is_same(of_receiver.host()) {
+            return Ok(Self { id: of_sender.peer(), sender, receiver });
+        }
+        Err(Box::new((sender, receiver)))
+    }
 }
