@@ -53,6 +53,12 @@ impl HubPeerTransport {
         TransportOptions::new().inherited()
     }
 
+    /// This plugin's number.
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        self.with_sender(|sender| sender.slots().1.owner())
+    }
+
     /// The plugin below: to look at it, or to block on it. `None` if there are other handles of its sender; they remain, and
     /// the receiver is closed.
     #[must_use]

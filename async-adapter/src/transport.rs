@@ -253,6 +253,11 @@ impl<E: OsEndpoint, P: SlotPool> ShmTransport<E, P> {
         (self.sender, self.receiver)
     }
 
+    /// Looks at the sender.
+    pub(crate) fn with_sender<T>(&self, look: impl FnOnce(&mut Sender<E, P>) -> T) -> T {
+        self.sender.shared.with(look)
+    }
+
     /// The halves below, if there are no other handles of the sender.
     pub(crate) fn into_halves(self) -> Option<(Sender<E, P>, Receiver<E, P>)> {
         Some((self.sender.into_half()?, self.receiver.into_half()))

@@ -1,5 +1,5 @@
 //! rapace's own conformance kit: every scenario, on both tokio flavours and both reactors, on a pair and with another
-//! process in between.
+//! process in between; over sessions, and between a hub's plugin and its host, whichever of them the kit takes for the first.
 
 #![cfg(feature = "rapace")]
 
@@ -9,7 +9,10 @@ mod relay;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rapace_shm::{Error, ShmSessionConfig};
+use rapace_core::{EncodeCtx, Frame, FrameView, Transport, TransportError};
+use rapace_shm::core::hub::HubAllocator;
+use rapace_shm::core::slots::SlotPool;
+use rapace_shm::{Error, HostLinkEndpoint, HubConfig, HubHost, OsEndpoint, PeerEndpoint, ShmSessionConfig, Waits};
 use rapace_shm_async::{RapaceTransport, ShmTransport, TransportOptions};
 use rapace_testkit::bidirectional::BidirectionalScenario;
 use rapace_testkit::{TestError, TransportFactory};
@@ -30,36 +33,84 @@ fn options() -> TransportOptions {
     TransportOptions::new()
 }
 
-fn both(pair: Result<(ShmTransport, ShmTransport), Error>) -> Result<(RapaceTransport, RapaceTransport), TestError> {
-    let (a, b) = pair.map_err(|error| TestError::Setup(error.to_string()))?;
+fn for_rapace<E: OsEndpoint, P: SlotPool>(transport: ShmTransport<E, P>) -> RapaceTransport<E, P> {
     // SAFETY: the kit uses no view once it has received the next frame.
-    let [a, b] = [a, b].map(|transport| unsafe { RapaceTransport::new(transport) });
-    Ok((a, b))
+    unsafe { RapaceTransport::new(transport) }
 }
 
-struct Pair;
+/// Either end of a hub's link, as the kit wants both of one type.
+enum EndOfHub {
+    Plugins(RapaceTransport<PeerEndpoint, HubAllocator>),
+    Hosts(RapaceTransport<HostLinkEndpoint, HubAllocator>),
+}
 
-impl TransportFactory for Pair {
-    type Transport = RapaceTransport;
+macro_rules! whichever {
+    ($this:ident, $end:ident => $call:expr) => {
+        match $this {
+            Self::Plugins($end) => $call,
+            Self::Hosts($end) => $call,
+        }
+    };
+}
 
-    fn connect_pair() -> impl Future<Output = Result<(RapaceTransport, RapaceTransport), TestError>> + Send {
-        let options = options();
-        async move { both(options.pair(CONFIG)) }
+impl Transport for EndOfHub {
+    async fn send_frame(&self, frame: &Frame) -> Result<(), TransportError> {
+        whichever!(self, end => end.send_frame(frame).await)
+    }
+
+    async fn recv_frame(&self) -> Result<FrameView<'_>, TransportError> {
+        whichever!(self, end => end.recv_frame().await)
+    }
+
+    fn encoder(&self) -> Box<dyn EncodeCtx + '_> {
+        whichever!(self, end => end.encoder())
+    }
+
+    async fn close(&self) -> Result<(), TransportError> {
+        whichever!(self, end => end.close().await)
     }
 }
 
-struct TwoProcesses;
-
-impl TransportFactory for TwoProcesses {
-    type Transport = RapaceTransport;
-
-    fn connect_pair() -> impl Future<Output = Result<(RapaceTransport, RapaceTransport), TestError>> + Send {
-        let options = options();
-        async move { both(relay::pair(options, CONFIG).await) }
-    }
+/// A link of a hub between tasks of this process: the plugin's end, the host's.
+fn link_of_hub(options: TransportOptions) -> Result<(EndOfHub, EndOfHub), Error> {
+    let mut host = HubHost::create(HubConfig::default())?;
+    let plugin = host.add_local(Waits::Alone)?;
+    let end = host.take(plugin.id())?;
+    Ok((EndOfHub::Plugins(for_rapace(options.over(plugin)?)), EndOfHub::Hosts(for_rapace(options.over(end)?))))
 }
 
-/// The second process of `TwoProcesses`.
+macro_rules! factories {
+    ($($factory:ident, $end:ty, |$options:ident| $pair:expr;)*) => {$(
+        struct $factory;
+
+        impl TransportFactory for $factory {
+            type Transport = $end;
+
+            fn connect_pair() -> impl Future<Output = Result<($end, $end), TestError>> + Send {
+                let $options = options();
+                async move {
+                    let pair: Result<_, Error> = async { Ok($pair) }.await;
+                    pair.map_err(|error| TestError::Setup(error.to_string()))
+                }
+            }
+        }
+    )*};
+}
+
+fn both<T, U>((a, b): (T, T), each: impl Fn(T) -> U) -> (U, U) {
+    (each(a), each(b))
+}
+
+factories! {
+    Pair, RapaceTransport, |options| both(options.pair(CONFIG)?, for_rapace);
+    TwoProcesses, RapaceTransport, |options| both(relay::pair(options, CONFIG).await?, for_rapace);
+    PluginFirst, EndOfHub, |options| link_of_hub(options)?;
+    HostFirst, EndOfHub, |options| link_of_hub(options).map(|(plugin, host)| (host, plugin))?;
+    TwoPlugins, EndOfHub, |options| both(relay::plugins(options).await?, |end| EndOfHub::Plugins(for_rapace(end)));
+    TwoEndsOfAHost, EndOfHub, |options| both(relay::host_ends(options)?, |end| EndOfHub::Hosts(for_rapace(end)));
+}
+
+/// The second process of those factories that have one.
 #[test]
 fn second_process() {
     relay::second_process();
@@ -80,15 +131,21 @@ fn on_every_runtime<F: Future<Output = ()>>(scenario: impl Fn() -> F) {
 }
 
 macro_rules! scenarios {
-    ($($name:ident: $($scenario:ident)::+ $(($argument:expr))?;)*) => {
-        mod pair {
-            use super::*;
-            $(#[test] fn $name() { on_every_runtime(|| rapace_testkit::$($scenario)::+::<Pair>($($argument)?)) })*
-        }
+    ($($scenarios:tt)*) => {
+        scenarios_on! { pair, Pair; $($scenarios)* }
+        scenarios_on! { two_processes, TwoProcesses; $($scenarios)* }
+        scenarios_on! { from_plugin_to_host, PluginFirst; $($scenarios)* }
+        scenarios_on! { from_host_to_plugin, HostFirst; $($scenarios)* }
+        scenarios_on! { two_plugins_of_another_process, TwoPlugins; $($scenarios)* }
+        scenarios_on! { a_host_and_plugins_in_another_process, TwoEndsOfAHost; $($scenarios)* }
+    };
+}
 
-        mod two_processes {
+macro_rules! scenarios_on {
+    ($group:ident, $factory:ident; $($name:ident: $($scenario:ident)::+ $(($argument:expr))?;)*) => {
+        mod $group {
             use super::*;
-            $(#[test] fn $name() { on_every_runtime(|| rapace_testkit::$($scenario)::+::<TwoProcesses>($($argument)?)) })*
+            $(#[test] fn $name() { on_every_runtime(|| rapace_testkit::$($scenario)::+::<$factory>($($argument)?)) })*
         }
     };
 }
