@@ -230,13 +230,14 @@ impl<H: Half> Shared<H> {
     }
 
     /// Changes something of the half that those who wait must know.
-    pub(crate) fn interrupt(&self, act: impl FnOnce(&mut H)) {
+    pub(crate) fn interrupt<T>(&self, act: impl FnOnce(&mut H) -> T) -> T {
         let mut inner = self.inner.lock();
-        act(&mut inner.half);
+        let done = act(&mut inner.half);
         inner.asleep = [None; 2];
         let first = inner.queues.each_ref().map(Queue::first);
         drop(inner);
         first.into_iter().for_each(wake);
+        done
     }
 
     pub(crate) fn into_half(self) -> H {

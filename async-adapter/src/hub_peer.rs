@@ -13,6 +13,7 @@ use rapace_shm::core::hub::HubAllocator;
 use rapace_shm::{Error, HostLinkEndpoint, HubEnd, HubPeer, PeerEndpoint, PeerId};
 
 use crate::listener::unblock;
+use crate::sender::ShmSender;
 use crate::transport::{ShmTransport, TransportOptions};
 
 /// A plugin's transport, to its host.
@@ -35,6 +36,19 @@ pub type HubPeerTransport = ShmTransport<PeerEndpoint, HubAllocator>;
 
 /// The host's transport to one plugin that waits alone ([`Waits::Alone`](rapace_shm::Waits::Alone)): one peer, one task.
 pub type HubHostPeerTransport = ShmTransport<HostLinkEndpoint, HubAllocator>;
+
+/// A handle by which tasks send to one plugin of a [`HubHostTransport`](crate::HubHostTransport). It does not keep the plugin's
+/// place: once the plugin has ended, every call fails with [`Error::Closed`] or [`Error::PeerDied`], also when the number was
+/// given to another one.
+pub type HostPeerHandle = ShmSender<HostLinkEndpoint, HubAllocator>;
+
+impl HostPeerHandle {
+    /// The plugin's number.
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        self.endpoint().peer()
+    }
+}
 
 impl HubPeerTransport {
     /// The plugin of the hub whose host listens at the path of a socket.

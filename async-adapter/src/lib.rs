@@ -68,6 +68,8 @@ mod ends;
 mod frozen;
 mod half;
 mod helper;
+mod hub_error;
+mod hub_host;
 mod hub_peer;
 mod jobs;
 mod listener;
@@ -83,7 +85,9 @@ mod transport;
 mod wakers;
 
 pub use ends::Ends;
-pub use hub_peer::{HubHostPeerTransport, HubPeerTransport};
+pub use hub_error::HubTransportError;
+pub use hub_host::HubHostTransport;
+pub use hub_peer::{HostPeerHandle, HubHostPeerTransport, HubPeerTransport};
 pub use listener::ShmTransportListener;
 #[cfg(feature = "rapace")]
 pub use rapace::RapaceTransport;

@@ -3,10 +3,10 @@
 #![allow(dead_code)] // each test uses its part
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rapace_shm::{ShmSession, ShmSessionConfig, Spin};
-use rapace_shm_async::{ShmTransport, TransportOptions};
+use rapace_shm::{HubConfig, HubHost, ShmSession, ShmSessionConfig, SizeClass, Spin, Waits};
+use rapace_shm_async::{HubHostPeerTransport, HubPeerTransport, ShmTransport, TransportOptions};
 
 /// A runtime by name, and who watches the doorbells there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,4 +121,41 @@ pub fn assert_nothing_leaked(transport: ShmTransport) {
 pub fn assert_no_slot_in_use(session: &ShmSession) {
     let slots = session.status().slots;
     assert_eq!((slots.free, slots.free_list_len), (slots.total, slots.total), "{slots}");
+}
+
+/// Four slots of each size, and a ring with two places: as tight as a hub can be.
+pub const TIGHT_HUB: HubConfig = HubConfig {
+    max_peers: 4,
+    ring_capacity: 2,
+    classes: [
+        SizeClass { slot_size: 64, slot_count: 4 },
+        SizeClass { slot_size: 128, slot_count: 4 },
+        SizeClass { slot_size: 256, slot_count: 4 },
+        SizeClass { slot_size: 512, slot_count: 4 },
+        SizeClass { slot_size: 1024, slot_count: 4 },
+    ],
+    max_extents: 1,
+};
+
+/// A link of a hub, both ends in this process.
+pub fn link_of(
+    host: &mut HubHost,
+    plugins: TransportOptions,
+    hosts: TransportOptions,
+) -> (HubPeerTransport, HubHostPeerTransport) {
+    let plugin = host.add_local(Waits::Alone).unwrap();
+    let end = host.take(plugin.id()).unwrap();
+    (plugins.over(plugin).unwrap(), hosts.over(end).unwrap())
+}
+
+/// Soon nobody is in the hub any more (helper threads end a moment later than their transports), and every slot is free.
+#[track_caller]
+pub fn assert_hub_is_empty(host: &mut HubHost) {
+    let give_up = Instant::now() + Duration::from_secs(10);
+    while host.tidy() > 0 || host.peer_count() > 0 {
+        assert!(Instant::now() < give_up, "still {} plugins, {}", host.peer_count(), host.slot_status());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let status = host.slot_status();
+    assert_eq!(status.free(), status.total(), "{status}");
 }
