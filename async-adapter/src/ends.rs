@@ -14,8 +14,11 @@ pub trait Ends: private::Sealed {
     /// Where its loans come from.
     type Pool: SlotPool;
     /// The sender and the receiver.
-    fn into_ends(self) -> (Sender<Self::Endpoint, Self::Pool>, Receiver<Self::Endpoint, Self::Pool>);
+    fn into_ends(self) -> Halves<Self::Endpoint, Self::Pool>;
 }
+
+/// The sender and the receiver of one link.
+pub type Halves<E, P> = (Sender<E, P>, Receiver<E, P>);
 
 mod private {
     pub trait Sealed {}
@@ -29,7 +32,7 @@ macro_rules! ends {
             type Endpoint = $endpoint;
             type Pool = $pool;
 
-            fn into_ends(self) -> (Sender<$endpoint, $pool>, Receiver<$endpoint, $pool>) {
+            fn into_ends(self) -> Halves<$endpoint, $pool> {
                 self.into_split()
             }
         }

@@ -84,7 +84,7 @@ mod sink;
 mod transport;
 mod wakers;
 
-pub use ends::Ends;
+pub use ends::{Ends, Halves};
 pub use hub_error::HubTransportError;
 pub use hub_host::HubHostTransport;
 pub use hub_peer::{HostPeerHandle, HubHostPeerTransport, HubPeerTransport};

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use rapace_shm::core::slots::{DataSegment, SlotPool};
 use rapace_shm::{
-    Error, HubOptions, Loan, Message, MsgDescHot, OsEndpoint, Receiver, Sender, SessionOptions, ShmBytes, ShmEndpoint,
+    Error, HubOptions, Loan, Message, MsgDescHot, OsEndpoint, Sender, SessionOptions, ShmBytes, ShmEndpoint,
     ShmSession, ShmSessionConfig, Spin, SystemCalls, Unsent,
 };
 
 use crate::bell::Reactor;
-use crate::ends::Ends;
+use crate::ends::{Ends, Halves};
 use crate::listener::{ShmTransportListener, unblock};
 use crate::receiver::ShmReceiver;
 use crate::sender::ShmSender;
@@ -259,7 +259,7 @@ impl<E: OsEndpoint, P: SlotPool> ShmTransport<E, P> {
     }
 
     /// The halves below, if there are no other handles of the sender.
-    pub(crate) fn into_halves(self) -> Option<(Sender<E, P>, Receiver<E, P>)> {
+    pub(crate) fn into_halves(self) -> Option<Halves<E, P>> {
         Some((self.sender.into_half()?, self.receiver.into_half()))
     }
 }

@@ -137,7 +137,7 @@ fn thirty_one_busy_plugins_are_heard_in_turn() {
 
 #[test]
 fn many_tasks_send_to_one_plugin_while_others_receive() {
-    const TASKS: u64 = 4;
+    const TASKS: usize = 4;
     const EACH: u64 = 500;
     for on in On::ALL {
         let runtime = on.start();
@@ -154,7 +154,7 @@ fn many_tasks_send_to_one_plugin_while_others_receive() {
             let echo: Vec<_> = echo.collect();
             let mut senders = Vec::new();
             for id in (1..=3).map(PeerId) {
-                for task in 0..TASKS {
+                for task in 0..TASKS as u64 {
                     let handle = host.handle(id).unwrap();
                     senders.push(runtime.spawn(async move {
                         for message in 0..EACH {
@@ -165,10 +165,10 @@ fn many_tasks_send_to_one_plugin_while_others_receive() {
                     }));
                 }
             }
-            let mut next = [[0; TASKS as usize]; 3];
-            for _ in 0..3 * TASKS * EACH {
+            let mut next = [[0; TASKS]; 3];
+            for _ in 0..3 * TASKS as u64 * EACH {
                 let (id, message) = next_message(&host).await;
-                let place = &mut next[usize::from(id.0) - 1][(message / EACH) as usize];
+                let place = &mut next[usize::from(id.0) - 1][usize::try_from(message / EACH).unwrap()];
                 assert_eq!(message % EACH, *place, "each task's in order");
                 *place += 1;
             }
@@ -214,7 +214,8 @@ fn a_killed_plugin_is_heard_of_at_once_after_its_last_message() {
                 matches!(error, HubTransportError::NotServed { id: seen } | HubTransportError::Plugin { id: seen, .. } if *seen == id)
             };
             assert!(fourth.is_err_and(|error| is_gone(&error)));
-            // The handle is still there, and keeps nothing.
+            // The handle is still there, and keeps nothing: whoever heard of the end has cleaned up.
+            assert_eq!(host.peer_count(), 0);
             assert_is_empty(&host);
             let (again, _plugin) = Second::plugin(&host, "plugin");
             assert_eq!((again, next_message(&host).await), (id, (id, 7)));
@@ -412,6 +413,41 @@ fn ten_thousand_dropped_receives_and_sends_lose_and_leak_nothing() {
         next_end(&host).await;
     });
     assert_is_empty(&host);
+}
+
+/// A mark that is not taken back costs each plugin a system call for each message.
+#[test]
+fn nobody_rings_for_a_host_that_gave_up() {
+    let host = host(On::AsyncIo, TIGHT_HUB);
+    let plugin = host.add_local(Waits::Together).unwrap();
+    async_io::block_on(async {
+        assert!(matches!(host.recv_from_any().await, Ok((_, Heard::Joined))));
+        assert!(poll_and_drop(host.recv_from_any()).is_none());
+        let before = plugin.system_calls();
+        for message in 0..100 {
+            plugin.send(&number(message), b"").await.unwrap();
+            assert_eq!(next_message(&host).await.1, message);
+        }
+        assert_eq!(plugin.system_calls(), before);
+    });
+}
+
+#[test]
+fn handles_end_with_the_host() {
+    let host = host(On::AsyncIo, TIGHT_HUB);
+    let plugin = host.add_local(Waits::Together).unwrap();
+    let handle = host.handle(plugin.peer_id()).unwrap();
+    async_io::block_on(async {
+        handle.send(&number(1), b"").await.unwrap();
+        let (received, ()) = future::join(async { (plugin.recv().await, plugin.recv().await) }, async {
+            pause(20).await;
+            drop(host);
+        })
+        .await;
+        assert!(matches!(received, (Ok(_), Err(Error::Closed))), "{received:?}");
+        assert!(matches!(handle.send(&number(2), b"").await, Err(Error::Closed)));
+        assert!(matches!(plugin.send(&number(2), b"").await, Err(Error::Closed)));
+    });
 }
 
 /// What is below can be had again.
