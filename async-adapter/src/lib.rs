@@ -34,6 +34,9 @@
 //! | [`ShmReceiver`] | the receiver, a `Stream` |
 //! | [`ShmSink`] | outgoing messages as a `Sink`: many are fed, and one wake-up follows |
 //! | [`ShmTransportListener`] | transports for processes that know a path |
+//! | [`HubHostTransport`] | the host of a hub: hears from any plugin, sends to each |
+//! | [`HostPeerHandle`] | by which tasks send to one plugin |
+//! | [`HubPeerTransport`], [`HubHostPeerTransport`] | the ends of one link of a hub: a plugin's, and its host's |
 //! | [`TransportOptions`] | who watches the doorbells, how long to look before sleeping |
 //!
 //! # Waiting
@@ -51,8 +54,8 @@
 //!
 //! # rapace
 //!
-//! Feature `rapace` adds `RapaceTransport`: rapace's `Transport`, for services defined with
-//! `#[rapace::service]`. Its constructor is `unsafe`, because that trait lends more than its types can keep track of.
+//! Feature `rapace` adds `RapaceTransport`: rapace's `Transport`, for services defined with `#[rapace::service]`, over a
+//! session or over one link of a hub. Its constructor is `unsafe`, because that trait lends more than its types can keep track of.
 //!
 //! # Cancelling
 //!

@@ -1,7 +1,10 @@
 //! What a host between futures promises: every plugin is heard in its turn and at once, whoever goes is noticed, tasks send
 //! while others receive, and nobody is woken for nothing.
 //!
-//! Seen to fail: (mutants at the end of the run, see below)
+//! Seen to fail: a host that keeps the sender of a plugin that has ended keeps its number, and so does one that does not clean
+//! up at once; a host that does not silence its doorbell, or whose drop leaves the handles open, hangs; without taking its mark
+//! back, plugins ring for nobody; if whoever sleeps is not told that the host was at hand for something else, it hangs; and if
+//! whoever was heard is asked first again (in core), the others wait.
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! How fast futures are, against floors and the published transport, each measured in the same run.
 //!
 //! `cargo bench -p rapace-shm-async --all-features` measures; `-- --test` only checks that everything it would time is
-//! correct; `-- NAME` runs the group whose name contains NAME: "busy", "asleep", "rpc", "calls".
+//! correct; `-- NAME` runs the group whose name contains NAME: "busy", "asleep", "hub", "rpc", "calls".
 //!
 //! The rows, the estimator and the floor are those of `rapace-shm`'s benchmark.
 
@@ -10,6 +10,7 @@ mod estimate;
 #[allow(dead_code)] // of its floors, one
 #[path = "../../../std-adapter/benches/speed/floor.rs"]
 mod floor;
+mod hub;
 #[allow(dead_code)] // no rates here
 #[path = "../../../std-adapter/benches/speed/measure.rs"]
 mod measure;
@@ -37,6 +38,9 @@ fn main() {
     }
     if is_wanted("asleep") {
         round_trip::asleep(&plan);
+    }
+    if is_wanted("hub") {
+        hub::run(&plan);
     }
     #[cfg(feature = "rapace")]
     if is_wanted("rpc") {

@@ -13,7 +13,7 @@ use crate::measure::{Plan, Row, Unit, compare};
 use crate::second::{Bell, Executor, What, order, ring};
 
 /// Never sleeps within a benchmark.
-const ALWAYS: u32 = 100_000_000;
+pub const ALWAYS: u32 = 100_000_000;
 
 /// Nanoseconds per operation, the median batch, with the clock read between batches.
 pub async fn median_batch(plan: &Plan, mut operation: impl AsyncFnMut()) -> f64 {

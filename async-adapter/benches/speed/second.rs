@@ -4,8 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use async_io::Async;
-use rapace_shm::{MsgDescHot, ShmSession, Spin};
-use rapace_shm_async::{ShmReceiver, ShmSender, TransportOptions};
+use rapace_shm::core::slots::SlotPool;
+use rapace_shm::{MsgDescHot, OsEndpoint, ShmSession, Spin};
+use rapace_shm_async::{ShmTransport, TransportOptions};
 use rustix::io::{Errno, read, write};
 
 const VARIABLE: &str = "RAPACE_SHM_BENCH_ASYNC";
@@ -61,6 +62,8 @@ pub fn current_thread() -> tokio::runtime::Runtime {
 pub enum What {
     /// Messages, looking so many times before sleeping.
     Messages { tries: u32 },
+    /// The same, as a plugin.
+    Plugin { tries: u32 },
     /// The eventfd at standard input, to the one at standard output.
     Eventfd,
 }
@@ -68,8 +71,9 @@ pub enum What {
 /// For the environment of the second process.
 pub fn order(executor: Executor, what: &What) -> (&'static str, String) {
     let what = match what {
-        What::Messages { tries } => tries.to_string(),
-        What::Eventfd => "eventfd".into(),
+        What::Messages { tries } => format!("session:{tries}"),
+        What::Plugin { tries } => format!("plugin:{tries}"),
+        What::Eventfd => "eventfd:".into(),
     };
     (VARIABLE, format!("{}:{what}", executor.name()))
 }
@@ -83,17 +87,21 @@ pub fn run() {
     let (executor, what) = order.split_once(':').expect("an order");
     let executor = *Executor::ALL.iter().find(|known| known.name() == executor).expect("known");
     executor.block_on(async {
-        match what.parse() {
-            Ok(tries) => echo(executor, tries).await,
-            Err(_) => echo_eventfd(executor).await,
+        let (what, tries) = what.split_once(':').expect("how");
+        let options = || executor.options().spin(Spin::tries(tries.parse().expect("tries")));
+        match what {
+            "session" => {
+                let session = ShmSession::inherited().expect("passed by the first process");
+                echo(options().over(session).expect("transport")).await;
+            }
+            "plugin" => echo(options().inherited().expect("passed by the first process")).await,
+            _ => echo_eventfd(executor).await,
         }
     });
 }
 
-async fn echo(executor: Executor, tries: u32) {
-    let session = ShmSession::inherited().expect("passed by the first process");
-    let transport = executor.options().spin(Spin::tries(tries)).over(session).expect("transport");
-    let (tx, mut rx): (ShmSender, ShmReceiver) = transport.into_split();
+async fn echo<E: OsEndpoint, P: SlotPool>(transport: ShmTransport<E, P>) {
+    let (tx, mut rx) = transport.into_split();
     while let Ok(message) = rx.recv().await {
         let number = message.descriptor().msg_id;
         tx.send(&MsgDescHot::data(number), message.payload()).await.expect("sent");
