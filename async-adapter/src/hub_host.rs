@@ -90,9 +90,9 @@ impl Job<HubHost> for Hear {
 ///         }
 ///     }
 ///     assert_eq!(plugin.recv().await?.payload(), b"hello, plugin");
-///     Ok(())
-/// })
-/// # as Result<(), Box<dyn std::error::Error>>
+///     Ok::<_, Box<dyn std::error::Error>>(())
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct HubHostTransport {

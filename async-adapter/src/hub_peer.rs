@@ -24,7 +24,8 @@ use crate::transport::{ShmTransport, TransportOptions};
 ///
 /// let mut host = HubHost::create(HubConfig::default())?;
 /// let plugin = host.add_local(Waits::Alone)?; // most are other processes: spawned, or joined by a socket
-/// let (plugin, host) = (HubPeerTransport::new(plugin)?, HubHostPeerTransport::new(host.take(plugin.id())?)?);
+/// let end = host.take(plugin.id())?;
+/// let (plugin, host) = (HubPeerTransport::new(plugin)?, HubHostPeerTransport::new(end)?);
 /// futures::executor::block_on(async {
 ///     plugin.send(&MsgDescHot::data(1), &[7; 4000]).await?;
 ///     assert_eq!(host.recv().await?.payload(), [7; 4000]);

@@ -1,7 +1,7 @@
 //! A hub at a path, whose members sleep on futexes: a helper thread waits for each transport. In a process of its own, as
 //! other tests count such threads.
 //!
-//! Seen to fail: a helper that waits for another ticket than the one it was given never comes back.
+//! Seen to fail: without telling the helper that there is something to wait for, everybody waits for ever.
 
 mod common;
 

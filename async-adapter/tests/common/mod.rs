@@ -123,17 +123,15 @@ pub fn assert_no_slot_in_use(session: &ShmSession) {
     assert_eq!((slots.free, slots.free_list_len), (slots.total, slots.total), "{slots}");
 }
 
-/// Four slots of each size, and a ring with two places: as tight as a hub can be.
+const fn four_of(slot_size: u32) -> SizeClass {
+    SizeClass { slot_size, slot_count: 4 }
+}
+
+/// As tight as a hub can be, and a ring with two places.
 pub const TIGHT_HUB: HubConfig = HubConfig {
     max_peers: 4,
     ring_capacity: 2,
-    classes: [
-        SizeClass { slot_size: 64, slot_count: 4 },
-        SizeClass { slot_size: 128, slot_count: 4 },
-        SizeClass { slot_size: 256, slot_count: 4 },
-        SizeClass { slot_size: 512, slot_count: 4 },
-        SizeClass { slot_size: 1024, slot_count: 4 },
-    ],
+    classes: [four_of(64), four_of(128), four_of(256), four_of(512), four_of(1024)],
     max_extents: 1,
 };
 
