@@ -244,6 +244,9 @@ impl HubHostTransport {
 
     /// The transport to a plugin that waits alone, for another task.
     ///
+    /// Nobody hears here of its end. Its number is given out again once the plugin is gone, the transport was dropped, and
+    /// anything is received or added after that.
+    ///
     /// # Errors
     /// [`HubTransportError::NotServed`] if the plugin does not wait alone, is gone, or was taken already; otherwise as
     /// [`TransportOptions::over`].
@@ -274,7 +277,8 @@ impl HubHostTransport {
     }
 
     /// The host below, for what does not wait: quotas, snapshots, who was reclaimed. Whoever receives looks again afterwards.
-    /// Other calls of this transport wait meanwhile, so `act` must make none.
+    /// Other calls of this transport wait meanwhile, so `act` must make none; and it must
+    /// not receive, as what follows from a plugin's end would be left undone.
     pub fn with_host<T>(&self, act: impl FnOnce(&mut HubHost) -> T) -> T {
         // There may be news, and `act` may have taken what would have woken whoever sleeps.
         self.host.interrupt(act)

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use common::{On, TIGHT_HUB, assert_hub_is_empty, link_of, pause};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, future};
-use rapace_shm::{Error, Heard, HubConfig, HubHost, MsgDescHot, PeerId, Spin, Waits};
+use rapace_shm::{Error, Heard, HubConfig, HubEnd, HubHost, MsgDescHot, PeerId, Spin, Waits};
 use rapace_shm_async::{HubHostTransport, HubPeerTransport, HubTransportError, TransportOptions};
 
 const VARIABLE: &str = "RAPACE_SHM_TEST_HUB";
@@ -467,6 +467,9 @@ fn transports_give_their_ends_back() {
     assert_eq!((end.id(), plugin.id()), (id, id));
     end.split().0.send(&number(1), b"blocking").unwrap();
     assert_eq!(plugin.split().1.recv().unwrap().payload(), b"blocking");
-    drop((end, plugin));
+    let other = host.add_local(Waits::Alone).unwrap();
+    let (others_sender, _) = host.take(other.id()).unwrap().into_split();
+    assert!(HubEnd::reunite(others_sender, end.into_split().1).is_err(), "they came from two");
+    drop((plugin, other));
     assert_hub_is_empty(&mut host);
 }
