@@ -219,7 +219,7 @@ fn who_is_stopped_is_not_dead() {
     exchange(&mut host, &[id]);
     child.signal(Signal::STOP);
     host.send_to(id, &MsgDescHot::data(9), &[9; 100]).unwrap();
-    let stopped_for = Duration::from_secs(u64::from(times("RAPACE_SHM_STOPPED_SECONDS", 1)));
+    let stopped_for = Duration::from_secs(u64::from(times("RAPACE_SHM_PATIENCE", 1)));
     assert!(matches!(host.recv_any_timeout(stopped_for), Err(Error::Timeout)));
     assert_eq!(host.peer_state(id), Some(PeerState::Attached));
     child.signal(Signal::CONT);
