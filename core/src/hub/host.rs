@@ -190,19 +190,35 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
     /// `links` are those of this host that [wait together](Waits::Together), in an order that does not change from call to
     /// call but when one comes or goes.
     pub fn try_any(&mut self, links: &mut [impl AnyLink<E>]) -> Option<FromAny<E>> {
-        self.settle();
-        let found = self.turn.take(links)?;
-        self.any.disarm(&self.endpoint);
-        Some(found)
+        let place = self.ready_any(links)?;
+        links.get_mut(place).and_then(ask)
     }
 
     /// As [`try_any`](Self::try_any), or says what to sleep on: one ticket for all.
     pub fn poll_any(&mut self, links: &mut [impl AnyLink<E>]) -> Step<FromAny<E>> {
-        if let Some(found) = self.try_any(links) {
+        self.poll(|host| host.try_any(links))
+    }
+
+    /// The place in `links` of the one that [`try_any`](Self::try_any) would hear next, for adapters that receive from it
+    /// themselves: a message that moves from one `Option` into another is copied each time.
+    pub fn ready_any(&mut self, links: &mut [impl AnyLink<E>]) -> Option<usize> {
+        self.settle();
+        let place = self.turn.take(links)?;
+        self.any.disarm(&self.endpoint);
+        Some(place)
+    }
+
+    /// As [`ready_any`](Self::ready_any), or marks the host as asleep as [`poll_any`](Self::poll_any) does.
+    pub fn poll_ready_any(&mut self, links: &mut [impl AnyLink<E>]) -> Step<usize> {
+        self.poll(|host| host.ready_any(links))
+    }
+
+    fn poll<T>(&mut self, mut attempt: impl FnMut(&mut Self) -> Option<T>) -> Step<T> {
+        if let Some(found) = attempt(self) {
             return Step::Ready(found);
         }
         let ticket = self.any.arm(&self.endpoint);
-        match self.try_any(links) {
+        match attempt(self) {
             Some(found) => Step::Ready(found),
             None => Step::Sleep(ticket),
         }
@@ -295,23 +311,30 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
 }
 
 impl Turn {
-    fn take<E: Endpoint + HasLinkMarks>(&mut self, links: &mut [impl AnyLink<E>]) -> Option<FromAny<E>> {
+    /// The place of whoever is to be heard next.
+    fn take<E: Endpoint + HasLinkMarks>(&mut self, links: &mut [impl AnyLink<E>]) -> Option<usize> {
         if self.credit > 0 {
             self.credit -= 1;
             let last = self.next.checked_sub(1).unwrap_or(links.len().wrapping_sub(1));
-            if let Some(found) = links.get_mut(last).and_then(ask) {
-                return Some(found);
+            if links.get_mut(last).is_some_and(has_something) {
+                return Some(last);
             }
         }
         let start = if self.next < links.len() { self.next } else { 0 };
         for (passed, number) in (start..links.len()).chain(0..start).enumerate() {
-            if let Some(found) = links.get_mut(number).and_then(ask) {
+            if links.get_mut(number).is_some_and(has_something) {
                 *self = Self { next: number + 1, credit: passed.min(CREDIT) };
-                return Some(found);
+                return Some(number);
             }
         }
         None
     }
+}
+
+/// Whether there is a message or an end to be heard.
+#[inline]
+fn has_something<E: Endpoint + HasLinkMarks>(link: &mut impl AnyLink<E>) -> bool {
+    link.receiver().is_some_and(|receiver| !matches!(receiver.is_ready(), Ok(false)))
 }
 
 fn ask<E: Endpoint + HasLinkMarks>(link: &mut impl AnyLink<E>) -> Option<FromAny<E>> {

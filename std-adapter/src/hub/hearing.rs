@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use rapace_shm_core::endpoint::{Half, PeerId};
-use rapace_shm_core::hub::FromAny;
 use rapace_shm_core::wake::Step;
 
 use super::HostMessage;
@@ -59,10 +58,13 @@ impl HubHost {
     /// # Errors
     /// [`Error::Empty`], or [`Error::Handshake`] as [`recv_any`](Self::recv_any).
     pub fn try_recv_any(&mut self) -> Result<HeardFrom, Error> {
-        self.inner.attempt().unwrap_or_else(|| {
-            self.inner.heard += 1;
-            Err(Error::Empty)
-        })
+        if let Some(next) = self.inner.ready()
+            && let Some(heard) = self.inner.hear(next?)
+        {
+            return Ok(heard);
+        }
+        self.inner.heard += 1;
+        Err(Error::Empty)
     }
 
     /// Hears from whichever plugin has something to say, waiting for one until the deadline (of the monotonic clock).
@@ -82,10 +84,15 @@ impl HubHost {
     }
 
     fn recv_any_until(&mut self, deadline: Option<Instant>) -> Result<HeardFrom, Error> {
-        if let Some(heard) = self.inner.attempt() {
-            return heard;
+        loop {
+            let next = match self.inner.ready() {
+                Some(next) => next?,
+                None => until_ready(&mut self.inner, &mut self.spin, deadline, Inner::ready, Inner::step)?,
+            };
+            if let Some(heard) = self.inner.hear(next) {
+                return Ok(heard);
+            }
         }
-        until_ready(&mut self.inner, &mut self.spin, deadline, Inner::attempt, Inner::step)
     }
 
     /// One step of [`recv_any`](Self::recv_any), for adapters: what there is to hear, or what to
@@ -95,7 +102,16 @@ impl HubHost {
     /// # Errors
     /// As [`recv_any`](Self::recv_any).
     pub fn poll_recv_any(&mut self) -> Result<Step<HeardFrom>, Error> {
-        self.inner.step()
+        loop {
+            match self.inner.step()? {
+                Step::Sleep(ticket) => return Ok(Step::Sleep(ticket)),
+                Step::Ready(next) => {
+                    if let Some(heard) = self.inner.hear(next) {
+                        return Ok(Step::Ready(heard));
+                    }
+                }
+            }
+        }
     }
 
     /// Says that the host will not sleep after all.
@@ -118,9 +134,18 @@ impl HubHost {
     }
 }
 
+/// Where the next thing to be heard is. A message is fetched only once it is known where it goes: each step on the way
+/// would copy it.
+enum Next {
+    /// Among the news.
+    News,
+    /// At the member in this place.
+    From(usize),
+}
+
 impl Inner {
-    /// What there is to hear, if there is something.
-    fn attempt(&mut self) -> Option<Result<HeardFrom, Error>> {
+    /// Where there is something to hear, if there is.
+    fn ready(&mut self) -> Option<Result<Next, Error>> {
         if self.heard >= NOW_AND_THEN {
             // Who is never out of work never sleeps, and would not hear of deaths and of newcomers.
             self.heard = 0;
@@ -134,29 +159,27 @@ impl Inner {
                 }
             }
         }
-        if let Some(news) = self.news.pop_front() {
-            return Some(Ok(news));
+        if !self.news.is_empty() {
+            return Some(Ok(Next::News));
         }
-        let found = self.core.try_any(&mut self.members)?;
-        self.heard += 1;
-        Some(Ok(self.report(found)))
+        self.core.ready_any(&mut self.members).map(|place| Ok(Next::From(place)))
     }
 
-    /// As [`attempt`](Self::attempt), or marks the host as asleep and says what to sleep on.
-    fn step(&mut self) -> Result<Step<HeardFrom>, Error> {
+    /// As [`ready`](Self::ready), or marks the host as asleep and says what to sleep on.
+    fn step(&mut self) -> Result<Step<Next>, Error> {
         // What has stirred is seen to here, too: who does not spin does nothing but this.
-        if let Some(heard) = self.attempt() {
-            return heard.map(Step::Ready);
+        if let Some(next) = self.ready() {
+            return next.map(Step::Ready);
         }
-        let ticket = match self.core.poll_any(&mut self.members) {
-            Step::Ready(found) => return Ok(Step::Ready(self.report(found))),
+        let ticket = match self.core.poll_ready_any(&mut self.members) {
+            Step::Ready(place) => return Ok(Step::Ready(Next::From(place))),
             Step::Sleep(ticket) => ticket,
         };
         // Behind the mark: whoever comes or goes from now on wakes the host.
         self.tidy();
-        if let Some(news) = self.news.pop_front() {
+        if !self.news.is_empty() {
             self.core.disarm();
-            return Ok(Step::Ready(news));
+            return Ok(Step::Ready(Next::News));
         }
         if self.members.is_empty() && self.reception.is_none() && self.expected.is_empty() {
             self.core.disarm();
@@ -165,23 +188,29 @@ impl Inner {
         Ok(Step::Sleep(ticket))
     }
 
-    /// What is to be said of what was found; a plugin's arrival comes first.
-    fn report(&mut self, (id, found): FromAny<HostEndpoint>) -> HeardFrom {
-        let heard = match found {
-            Ok(message) => Heard::Message(message),
-            Err(end) => {
-                self.tidy();
-                Heard::Ended(end.into())
-            }
-        };
+    /// What there is to be heard; `None` if it is not there after all.
+    #[inline]
+    fn hear(&mut self, next: Next) -> Option<HeardFrom> {
+        let Next::From(place) = next else { return self.news.pop_front() };
         if !self.expected.is_empty() {
+            // A plugin's arrival comes before what it says.
             self.look_who_came();
+            if let Some(news) = self.news.pop_front() {
+                return Some(news);
+            }
         }
-        match self.news.pop_front() {
-            None => (id, heard),
-            Some(news) => {
-                self.news.push_back((id, heard));
-                news
+        let member = self.members.get_mut(place)?;
+        let id = member.id;
+        match member.receiver.try_recv() {
+            Ok(message) => {
+                self.heard += 1;
+                Some((id, Heard::Message(message)))
+            }
+            Err(Error::Empty) => None,
+            Err(end) => {
+                member.ended = true;
+                self.tidy();
+                Some((id, Heard::Ended(end)))
             }
         }
     }
