@@ -6,16 +6,27 @@
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
+use rapace_shm::core::endpoint::Endpoint;
 use rapace_shm::core::layout::SlotState;
 use rapace_shm::core::region::SlotRights;
 use rapace_shm::core::slots::SlotPool;
-use rapace_shm::{MsgDescHot, Receiver, Sender, ShmSession, ShmSessionConfig};
+use rapace_shm::{
+    Heard, HubConfig, HubHost, HubSender, MsgDescHot, Receiver, Sender, ShmSession, ShmSessionConfig, Waits,
+};
 
 /// Says to a second process of this program what to repeat, and how often.
 const WORK: &str = "RAPACE_SHM_BENCH_WORK";
 
 /// What is counted, and the most instructions that one may take.
-const BOUNDS: [(&str, u64); 4] = [("inline", 160), ("counted", 230), ("slot", 1090), ("allocate", 320)];
+const BOUNDS: [(&str, u64); 7] = [
+    ("inline", 160),
+    ("counted", 230),
+    ("slot", 1040),
+    ("allocate", 320),
+    ("hub-inline", 540),
+    ("hub-slot", 1880),
+    ("hub-allocate", 790),
+];
 
 fn main() -> ExitCode {
     if let Ok(work) = std::env::var(WORK) {
@@ -31,7 +42,7 @@ fn main() -> ExitCode {
         };
         let each = all - loops;
         let verdict = if each <= bound { "ok" } else { "TOO MANY" };
-        println!("{what:<10} {each:>5} instructions each, bound {bound}: {verdict}");
+        println!("{what:<14} {each:>5} instructions each, bound {bound}: {verdict}");
         failed |= each > bound;
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -58,6 +69,9 @@ fn count(what: &str, times: u32) -> Option<u64> {
 
 /// Each kind of work is a loop of its own, so that what is counted is the work and not the choice.
 fn repeat(what: &str, times: u64) {
+    if let Some(what) = what.strip_prefix("hub-") {
+        return repeat_in_hub(what, times);
+    }
     let (mut a, mut b) = ShmSession::pair(ShmSessionConfig::default()).expect("pair");
     if what == "counted" {
         let metrics = std::sync::Arc::default();
@@ -68,7 +82,48 @@ fn repeat(what: &str, times: u64) {
         "inline" | "counted" => inline(tx, rx, times),
         "slot" => slot(tx, rx, times),
         "nothing" => nothing(times),
-        _ => allocate(tx, times),
+        _ => {
+            let (endpoint, pool) = tx.slots();
+            allocate(endpoint, &pool, times);
+        }
+    }
+}
+
+/// From a plugin to the host, which would hear any other as well.
+fn repeat_in_hub(what: &str, times: u64) {
+    let mut host = HubHost::create(HubConfig::default()).expect("hub");
+    let mut plugin = host.add_local(Waits::Together).expect("plugin");
+    assert!(matches!(host.recv_any(), Ok((_, Heard::Joined))));
+    let tx = plugin.split().0;
+    match what {
+        "inline" => hub_inline(tx, &mut host, times),
+        "slot" => hub_slot(tx, &mut host, times),
+        _ => {
+            let (endpoint, pool) = tx.slots();
+            allocate(endpoint, &pool, times);
+        }
+    }
+}
+
+#[inline(never)]
+fn hub_inline(tx: &mut HubSender, host: &mut HubHost, times: u64) {
+    let descriptor = MsgDescHot::data(7);
+    for _ in 0..times {
+        tx.send(black_box(&descriptor), black_box(b"inline")).expect("sent");
+        let (_, Heard::Message(message)) = host.recv_any().expect("received") else { panic!("no message") };
+        assert_eq!(black_box(message.descriptor()).msg_id, 7);
+    }
+}
+
+#[inline(never)]
+fn hub_slot(tx: &mut HubSender, host: &mut HubHost, times: u64) {
+    let descriptor = MsgDescHot::data(7);
+    for _ in 0..times {
+        let mut loan = tx.loan(black_box(1024)).expect("slot");
+        loan[0] = 1;
+        tx.send_loan(black_box(&descriptor), loan).expect("sent");
+        let (_, Heard::Message(message)) = host.recv_any().expect("received") else { panic!("no message") };
+        assert_eq!(black_box(message.payload())[0], 1);
     }
 }
 
@@ -105,8 +160,7 @@ fn slot(tx: &mut Sender, rx: &mut Receiver, times: u64) {
 }
 
 #[inline(never)]
-fn allocate(tx: &mut Sender, times: u64) {
-    let (endpoint, pool) = tx.slots();
+fn allocate<E: Endpoint>(endpoint: &E, pool: &impl SlotPool, times: u64) {
     // SAFETY: used only for the slots taken here, which no guard has.
     let rights = unsafe { SlotRights::without_guards() };
     for _ in 0..times {

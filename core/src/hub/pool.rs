@@ -119,12 +119,24 @@ impl<E: Endpoint> Links for Announcing<'_, '_, E> {
     }
 
     #[inline(always)]
+    fn comes_next<Q: Region>(&self, region: &Q, slot: u32) {
+        self.listed.class.fetch(region, slot);
+    }
+
+    #[inline(always)]
     fn reach(&self, slot: u32) -> Result<(), PeerFault> {
         self.listed.reach(slot)
     }
 }
 
 impl Class {
+    /// Asks for the cache lines of a slot that may be in use soon. They need not be there: it is a hint.
+    #[inline(always)]
+    fn fetch<R: Region>(&self, region: &R, slot: u32) {
+        region.will_write(self.meta(slot, HubSlotMeta::NEXT_FREE).offset());
+        region.will_write(self.bytes(slot).offset);
+    }
+
     #[inline(always)]
     pub(super) fn list(&self) -> FreeList {
         FreeList::version_1(self.word(SizeClassHeader::FREE_HEAD))
@@ -438,6 +450,13 @@ impl SlotPool for HubAllocator {
     }
 
     #[inline]
+    fn will_accept<R: Region>(&self, region: &R, reference: u32) {
+        if let Ok((class, slot)) = self.find(reference) {
+            class.fetch(region, slot);
+        }
+    }
+
+    #[inline]
     fn accept<E: Endpoint>(&self, endpoint: &E, descriptor: &MsgDescHot) -> Result<(), PeerFault> {
         let reference = descriptor.payload_slot;
         let (class, slot) = self.find_there(endpoint, reference)?;
@@ -448,6 +467,7 @@ impl SlotPool for HubAllocator {
         let generation = descriptor.payload_generation;
         let expected = SlotMeta::new(generation, SlotState::InFlight);
         let region = endpoint.region();
+        class.fetch(region, slot);
         let seen = class.load(region, slot);
         if seen != expected {
             return Err(mismatch(reference, expected, seen));

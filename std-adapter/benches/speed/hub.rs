@@ -50,7 +50,8 @@ struct Echo {
 
 impl Echo {
     fn start() -> Self {
-        let mut host = HubOptions::new().spin(ALWAYS).create(HubConfig::default()).expect("hub");
+        let mut host =
+            HubOptions::new().spin(ALWAYS).create(HubConfig { ring_capacity: 4, ..HubConfig::default() }).expect("hub");
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         let (id, child) = host.spawn(command.env(PLUGIN, "echo"), Waits::Together).expect("started");
         Self { host, id, child }
