@@ -108,6 +108,14 @@ macro_rules! asks_ground {
             $ground.barriers.registered
         }
 
+        fn back(&$this, span: ::rapace_shm_core::layout::Span) -> bool {
+            $ground.region.keeper().has(span)
+        }
+
+        fn extend(&$this, span: ::rapace_shm_core::layout::Span) -> bool {
+            $ground.region.keeper().extend(span)
+        }
+
         fn has_heavy_barrier(&$this) -> bool {
             $ground.barriers.heavy
         }

@@ -20,7 +20,7 @@ use super::host_endpoint::{HostEndpoint, LinkState};
 use super::member::{HubEnd, Member};
 use super::options::HubOptions;
 use super::watching::ProcessWatch;
-use super::{HostLoan, HostSender};
+use super::{HostLoan, HostSender, room};
 use crate::error::{Error, Unsent};
 use crate::ground::{Ground, entries};
 use crate::mapping::Mapping;
@@ -72,8 +72,9 @@ pub(super) struct Inner {
 }
 
 impl HubHost {
-    /// The host of a new hub on a memfd: mode 0600, its size sealed, closed on exec. Of its bytes (115 MB with the default
-    /// size classes) only those exist that were written to.
+    /// The host of a new hub on a memfd: mode 0600, its size sealed (against shrinking only, if the hub may
+    /// [grow](HubConfig::max_extents)), closed on exec. Of its bytes (115 MB with the default size classes) only those exist
+    /// that were written to.
     ///
     /// # Errors
     /// [`Error::Hub`] for a shape that the layout cannot carry, [`Error::LimitExceeded`], [`Error::Io`].
@@ -92,6 +93,7 @@ impl HubHost {
         let ground = Ground::new(mapping.region()?, ledger, options.barriers(), file);
         let endpoint = HostEndpoint::new(ground, bells);
         let core = core_hub::HubHost::create(endpoint.clone(), config)?;
+        room::bound_fresh(&core, options.max_bytes)?;
         let inner = Inner {
             members: Vec::new(),
             apart: Vec::new(),

@@ -17,6 +17,7 @@ mod options;
 mod path;
 mod peer;
 mod peer_endpoint;
+mod room;
 mod watching;
 
 pub use hearing::{Heard, HeardFrom};

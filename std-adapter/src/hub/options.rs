@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use rapace_shm_core::endpoint::PeerId;
 use rapace_shm_core::hub as core_hub;
-use rapace_shm_core::layout::{HubConfig, calculate_hub_size};
+use rapace_shm_core::layout::HubConfig;
 
 use super::host::HubHost;
 use super::host_endpoint::HostBells;
 use super::peer::HubPeer;
 use super::peer_endpoint::PeerEndpoint;
+use super::room;
 use crate::barrier::Barriers;
 use crate::error::Error;
 use crate::handshake;
 use crate::inherit;
 use crate::listener::{DEFAULT_HANDSHAKE_TIMEOUT, PeerCredentials};
-use crate::mapping::{Mapping, sealed_memfd};
+use crate::mapping::Mapping;
 use crate::socket::connect_to;
 use crate::spin::Spin;
 use crate::wiring::Wiring;
@@ -38,6 +39,8 @@ pub struct HubOptions {
     /// `None`: on a memfd, and not at a path.
     doorbells: Option<bool>,
     pub(super) sparse: bool,
+    /// As far as a hub that grows may.
+    pub(super) max_bytes: Option<usize>,
     pub(super) handshake_timeout: Duration,
 }
 
@@ -48,6 +51,7 @@ impl Default for HubOptions {
             membarrier: true,
             doorbells: None,
             sparse: false,
+            max_bytes: None,
             handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
         }
     }
@@ -86,10 +90,22 @@ impl HubOptions {
 
     /// Whether a hub at a path may go without having its space allocated: then a file system that runs full ends
     /// processes with SIGBUS, whoever touches a page first. By default all of it is allocated (115 MB with the default size
-    /// classes), or the hub is not created.
+    /// classes), or the hub is not created. What it grows by is allocated in any case; where that cannot be done, it does
+    /// not grow.
     #[must_use]
     pub const fn sparse(mut self, allowed: bool) -> Self {
         self.sparse = allowed;
+        self
+    }
+
+    /// How many bytes a hub to be created may grow to, if its classes may have more
+    /// [extents](HubConfig::max_extents) than one: headers, rings and all extents together. Unless told otherwise that is
+    /// what this process allows for a segment ([`MAX_BYTES_VARIABLE`](crate::MAX_BYTES_VARIABLE)), 512 MiB by default. A
+    /// member that allows less does not attach. When it is reached, senders find no slot: they wait, or get
+    /// [`Error::Full`].
+    #[must_use]
+    pub const fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = Some(bytes);
         self
     }
 
@@ -105,8 +121,8 @@ impl HubOptions {
     /// # Errors
     /// As there.
     pub fn create(self, config: HubConfig) -> Result<HubHost, Error> {
-        let file = sealed_memfd(calculate_hub_size(&config)?)?;
-        let mapping = Arc::new(Mapping::of_sealed(file.as_fd())?);
+        let file = room::memfd(&config)?;
+        let mapping = room::with_room(Mapping::of_sealed(file.as_fd())?, Some(file.as_fd()), &config)?;
         HubHost::new(self, &mapping, Some(file), config)
     }
 
@@ -146,9 +162,9 @@ impl HubOptions {
     /// Takes the welcome out of a socket, attaches, and keeps the socket as the life socket.
     fn take_part(self, socket: OwnedFd, deadline: Instant) -> Result<HubPeer, Error> {
         let (file, offer) = handshake::take_hub_welcome(&socket, deadline)?;
-        let mapping = Arc::new(Mapping::of_sealed_or_named(file.as_fd())?);
+        let found = room::of_found(Mapping::of_sealed_or_named(file.as_fd())?, Some(file.as_fd()))?;
         let id = offer.id;
-        let peer = self.attach(&mapping, Some(file), Some(offer.wiring(Some(socket), None)?), id)?;
+        let peer = self.attach(&found, Some(file), Some(offer.wiring(Some(socket), None)?), id)?;
         peer.say_ready()?;
         Ok(peer)
     }

@@ -1,7 +1,6 @@
 //! Hubs that are found by a file name. [`crate::path`] says what that promises and what it cannot.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use rapace_shm_core::endpoint::PeerId;
 use rapace_shm_core::layout::{HubConfig, calculate_hub_size};
@@ -9,6 +8,7 @@ use rapace_shm_core::layout::{HubConfig, calculate_hub_size};
 use super::host::HubHost;
 use super::options::HubOptions;
 use super::peer::HubPeer;
+use super::room;
 use crate::error::Error;
 use crate::mapping::{Mapping, check_limit};
 use crate::path::{Kind, PathFile, Place};
@@ -24,7 +24,8 @@ impl HubOptions {
         let place = Place::find(path.as_ref(), Kind::Hub)?;
         // First, so that there is room for the new one where there was for the old one.
         place.vacate().map_err(|problem| place.blame(problem))?;
-        let mapping = Arc::new(Mapping::of_path(PathFile::create(place, len, self.sparse)?, len)?);
+        let mapping = Mapping::of_path(PathFile::create(place, len, self.sparse)?, len)?;
+        let mapping = room::with_room(mapping, None, &config)?;
         let host = HubHost::new(self, &mapping, None, config)?;
         mapping.publish()?;
         Ok(host)
@@ -38,10 +39,8 @@ impl HubOptions {
         let place = Place::find(path.as_ref(), Kind::Hub)?;
         let found = place.attach().map_err(|problem| place.blame(problem))?;
         found.header.identify_hub()?;
-        check_limit(found.size)?;
         let len = found.size;
-        let mapping = Arc::new(Mapping::of_path(found.file, len)?);
-        self.attach(&mapping, None, None, id)
+        self.attach(&room::of_found(Mapping::of_path(found.file, len)?, None)?, None, None, id)
     }
 }
 
