@@ -67,6 +67,11 @@ pub enum FindingKind {
     Waiter,
     /// A member announced a slot that does not exist (hubs).
     Announcement,
+    /// The hub says that a size class has more extents than it may have (hubs that grow).
+    Growth,
+    /// There is no such slot as the one that is said to be the first that nobody has ever taken, or one behind it is in
+    /// use or in a list (hubs that grow).
+    Fresh,
     /// The owner of a slot is nobody who can own it (hubs).
     Owner,
     /// The owner of a slot in use was removed (hubs).
@@ -121,6 +126,10 @@ impl FindingKind {
             Self::Waiter => "somebody wrote here; whoever frees a slot passes over it",
             Self::Announcement => {
                 "somebody wrote here; what this member has in hand is not found should it be killed now"
+            }
+            Self::Growth => "somebody wrote here; whoever looks how many slots there are reports a fault",
+            Self::Fresh => {
+                "somebody wrote here, or into a slot that was no longer its own; senders report a fault, or two get it"
             }
             Self::Owner => "somebody wrote here; should its holder be killed, the slot is lost, or freed under another",
             Self::OwnerRemoved => {

@@ -16,7 +16,7 @@ use crate::segment::{Case, check_damages};
 const HEADER: &[Case<Hub>] = &[
     (Magic, "header magic", |h| h.put(0, *b"RAPAHUC\0")),
     (Magic, "header magic", |h| h.put(0, [0; 8])),
-    (Version, "header version", |h| h.put_u32(HubHeader::VERSION, 0, 3 << 16)),
+    (Version, "header version", |h| h.put_u32(HubHeader::VERSION, 0, 4 << 16)),
     (Reserved, "header flags", |h| h.bytes[12] = 1),
     (Reserved, "header padding at 22", |h| h.bytes[22] = 1),
     (Reserved, "header reserved bytes at 96", |h| h.bytes[223] = 1),

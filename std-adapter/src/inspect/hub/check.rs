@@ -5,8 +5,8 @@ use std::fmt;
 use rapace_shm_core::endpoint::PeerId;
 use rapace_shm_core::hub::HOST;
 use rapace_shm_core::layout::{
-    DescRingHeader, HubHeader, HubSlotMeta, NO_OWNER, NUM_SIZE_CLASSES, PEER_FLAG_ACTIVE, PEER_FLAG_DEAD,
-    PEER_FLAG_DYING, PEER_FLAG_RESERVED, PEER_TYPE_PLUGIN, PeerEntry, SlotMeta, decode_slot_ref, encode_slot_ref,
+    DescRingHeader, HubHeader, HubSlotMeta, NO_OWNER, PEER_FLAG_ACTIVE, PEER_FLAG_DEAD, PEER_FLAG_DYING,
+    PEER_FLAG_RESERVED, PEER_TYPE_PLUGIN, PeerEntry, SlotMeta, decode_slot_ref, encode_slot_ref,
 };
 
 use super::super::check::{named, zero};
@@ -16,7 +16,7 @@ use super::super::peers::{self, ProcessState};
 use super::super::rings::{self, RingPart};
 use super::super::words;
 use super::snapshot::{Parts, ring_at};
-use super::{HubPartsReport, MemberReport, is_in_use, is_old_host, slots};
+use super::{HubPartsReport, MemberReport, growth, is_in_use, is_old_host, may_grow, slots};
 
 /// Points out a place that says something else than what follows from the shape.
 pub(super) fn same<T: PartialEq + fmt::Display>(
@@ -45,10 +45,11 @@ pub(super) fn header(header: &HubHeader, findings: &mut Findings) {
     named(findings, FindingKind::Sleeper, "host sleeper", header.host_sleeper, words::sleeper);
     flag(findings, "header in doubt", header.in_doubt);
     zero(findings, "header reserved bytes at 96", &header.reserved);
-    // A hub that grows has a version of its own, and is not looked into.
-    zero(findings, "header growth", &header.grown.to_ne_bytes());
-    zero(findings, "header largest size", &header.max_size.to_ne_bytes());
-    zero(findings, "header extents at most", &header.max_extents.to_ne_bytes());
+    if !may_grow(header) {
+        zero(findings, "header growth", &header.grown.to_ne_bytes());
+        zero(findings, "header largest size", &header.max_size.to_ne_bytes());
+        zero(findings, "header extents at most", &header.max_extents.to_ne_bytes());
+    }
     zero(findings, "header padding at 244", &header.pad_growth);
 }
 
@@ -90,9 +91,8 @@ fn places(header: &HubHeader, parts: &Parts, findings: &mut Findings) {
     let [first_extent, ..] = offsets.extents;
     same(findings, "header peers at most", header.max_peers, config.max_peers);
     same(findings, "header ring capacity", header.ring_capacity, config.ring_capacity);
-    same(findings, "header extents", header.extent_count as usize, NUM_SIZE_CLASSES);
+    growth::header(header, parts, findings);
     for (field, seen, expected) in [
-        ("header size", header.current_size, offsets.end),
         ("header offset of the peer table", header.peer_table, offsets.peer_table),
         ("header offset of the rings", header.rings, offsets.rings),
         ("header offset of the size classes", header.size_classes, offsets.size_classes),

@@ -8,7 +8,7 @@ use rapace_shm_core::layout::{DescRingHeader, HubConfig, HubHeader, PeerEntry};
 
 use super::super::display::{findings, line, named, ring_and_ends, waits};
 use super::super::words;
-use super::{ClassReport, HubPartsReport, HubReport, MemberReport, is_old_host};
+use super::{ClassReport, HubPartsReport, HubReport, MemberReport, is_old_host, may_grow};
 
 impl fmt::Display for HubReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,11 +25,16 @@ impl fmt::Display for HubReport {
 }
 
 fn parts(f: &mut fmt::Formatter<'_>, header: &HubHeader, parts: &HubPartsReport) -> fmt::Result {
-    let HubPartsReport { config: HubConfig { max_peers, ring_capacity, .. }, members, classes } = parts;
+    let HubPartsReport { config, members, classes } = parts;
+    let HubConfig { max_peers, ring_capacity, .. } = config;
     let has_old_host = is_old_host(header);
     // A version 1.0 host has no place of its own.
     let plugins = usize::from(*max_peers) - usize::from(!has_old_host && *max_peers > 0);
     line(f, "shape", format_args!("{ring_capacity} descriptors per ring, at most {plugins} plugins"))?;
+    if may_grow(header) {
+        let (most, bytes) = (config.max_extents, header.max_size);
+        line(f, "grows", format_args!("to {most} extents of each class, {bytes} bytes altogether"))?;
+    }
     waits(f, "host for any", header.host_sleeper, header.host_sequence)?;
     line(f, "waiting for a slot", Waiters { listed: header.slot_waiters })?;
     line(f, "slots in doubt", if header.in_doubt == 0 { "no" } else { "yes, of a plugin that died" })?;
@@ -72,10 +77,20 @@ impl fmt::Display for Waiters {
     }
 }
 
+/// Of a class that has grown, into how many.
+struct Extents(u32);
+
+impl fmt::Display for Extents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 > 1 { write!(f, " in {} extents", self.0) } else { Ok(()) }
+    }
+}
+
 fn class(f: &mut fmt::Formatter<'_>, number: usize, class: &ClassReport) -> fmt::Result {
     let status = &class.status;
     let name = format!("class {number}");
-    line(f, &name, format_args!("{} slots of {} bytes", status.total, status.slot_size))?;
+    let extents = Extents(status.extents);
+    line(f, &name, format_args!("{} slots of {} bytes{extents}", status.total, status.slot_size))?;
     line(f, format_args!("{name} free"), status.free)?;
     line(f, format_args!("{name} allocated"), status.allocated)?;
     let in_flight = format_args!("{}, of which {} in the rings", status.in_flight, class.in_rings);

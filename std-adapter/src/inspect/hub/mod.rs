@@ -6,6 +6,7 @@
 
 mod check;
 mod display;
+mod growth;
 mod shape;
 mod slots;
 mod snapshot;
@@ -15,8 +16,8 @@ use std::fs::File;
 use rapace_shm_core::endpoint::PeerId;
 use rapace_shm_core::hub::SizeClassStatus;
 use rapace_shm_core::layout::{
-    ExtentHeader, HubConfig, HubHeader, NUM_SIZE_CLASSES, PEER_FLAG_ACTIVE, PEER_FLAG_DEAD, PEER_FLAG_RESERVED,
-    PeerEntry, PeerState, SizeClassHeader,
+    ExtentHeader, HUB_GROWABLE_VERSION, HubConfig, HubHeader, NUM_SIZE_CLASSES, PEER_FLAG_ACTIVE, PEER_FLAG_DEAD,
+    PEER_FLAG_RESERVED, PeerEntry, PeerState, SizeClassHeader,
 };
 
 use super::finding::{Finding, Findings};
@@ -85,8 +86,8 @@ pub struct MemberReport {
 pub struct ClassReport {
     /// Its header, as it stands.
     pub header: SizeClassHeader,
-    /// The header of its extent, as it stands.
-    pub extent: ExtentHeader,
+    /// The headers of its extents, as they stand: of as many as it has.
+    pub extents: Vec<ExtentHeader>,
     /// Slots by what their metadata says. `free_list_len` is 0 if the list changed meanwhile.
     pub status: SizeClassStatus,
     /// Slots in flight that a message in one of the rings names; whoever received the others still reads them.
@@ -132,6 +133,11 @@ impl HubReport {
 
 const fn is_old_host(header: &HubHeader) -> bool {
     header.host_state == PeerState::Unknown as u32
+}
+
+/// Whether it is of the version of those that may grow.
+const fn may_grow(header: &HubHeader) -> bool {
+    header.version >> 16 == HUB_GROWABLE_VERSION >> 16
 }
 
 impl MemberReport {

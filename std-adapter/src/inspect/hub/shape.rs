@@ -9,6 +9,7 @@ use rapace_shm_core::layout::{
 use super::super::finding::{FindingKind, Findings};
 use super::super::shape::{Ballot, is_capacity};
 use super::super::source::{Source, Stop};
+use super::may_grow;
 
 /// What may be asked of a number.
 #[derive(Clone, Copy)]
@@ -19,6 +20,7 @@ struct Rule {
 
 const PEERS: Rule = Rule { is_valid: |seen| (1..=u32::from(MAX_PEERS)).contains(&seen), text: "from 1 to 32" };
 const CAPACITY: Rule = Rule { is_valid: is_capacity, text: "a power of two" };
+const EXTENTS: Rule = Rule { is_valid: |seen| (1..=16).contains(&seen), text: "from 1 to 16" };
 const SLOT_SIZE: Rule =
     Rule { is_valid: |seen| seen.is_power_of_two() && seen >= 64, text: "a power of two from 64 on" };
 const SLOT_COUNT: Rule = Rule {
@@ -45,6 +47,11 @@ pub(super) fn find(
     let Some(max_peers) = max_peers(source, header, findings)? else { return Ok(None) };
     let Some(ring_capacity) = ring_capacity(source, header, max_peers, findings)? else { return Ok(None) };
     let mut config = HubConfig { max_peers, ring_capacity, classes: HUB_SIZE_CLASSES, max_extents: 1 };
+    if may_grow(header) {
+        let (seen, field) = (header.max_extents, "header extents at most");
+        let Some(most) = elect(field, seen, [Some(seen), None, None], EXTENTS, findings) else { return Ok(None) };
+        config.max_extents = u8::try_from(most).unwrap_or(1);
+    }
     if header.version >> 16 != HUB_PROTOCOL_VERSION >> 16 {
         let Some(classes) = classes(source, header, &config, findings)? else { return Ok(None) };
         config.classes = classes;
@@ -105,13 +112,20 @@ fn classes(
     source.append(&mut headers, offsets.size_classes, NUM_SIZE_CLASSES)?;
     let mut classes = HUB_SIZE_CLASSES;
     for (number, class) in classes.iter_mut().enumerate() {
-        let next = headers.get(number + 1).map_or(header.current_size, |next| next.extents[0]);
+        let next = headers.get(number + 1).map_or_else(|| end_of_first(header, &headers), |next| next.extents[0]);
         let found = headers.get(number).map(|header| (number, header, next));
         let Some(found) = found else { return Ok(None) };
         let Some((shape, end)) = one_class(source, found, extent, findings)? else { return Ok(None) };
         (*class, extent) = (shape, end);
     }
     Ok(Some(classes))
+}
+
+/// Where the first extents end: the hub did when it was fresh. If it has grown, second extents are as far from the first.
+fn end_of_first(header: &HubHeader, headers: &[SizeClassHeader]) -> u64 {
+    let first = headers.first().map_or(0, |header| header.extents[0]);
+    let grown = headers.iter().find(|header| header.extents[1] != 0).filter(|_| may_grow(header));
+    grown.map_or(header.current_size, |class| first.saturating_add(class.extents[1].saturating_sub(class.extents[0])))
 }
 
 /// One class whose extent begins at `extent` bytes, and where that ends.
@@ -124,6 +138,8 @@ fn one_class(
     let in_extent = source.read::<ExtentHeader>(extent)?.map(|extent| extent.slot_count);
     let by_shift = 1_u32.checked_shl(u32::from(header.shift));
     let (field, seen) = (format!("class {number} slots"), header.total_slots);
+    let of_each = u32::from(header.extent_count.max(1));
+    let seen = if seen.is_multiple_of(of_each) { seen / of_each } else { seen };
     let count = elect(&field, seen, [Some(seen), in_extent, by_shift], SLOT_COUNT, findings);
     let Some(slot_count) = count else { return Ok(None) };
     let by_length = || {

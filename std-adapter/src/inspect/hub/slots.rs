@@ -1,5 +1,6 @@
 //! The size classes: their headers, what the slots' metadata says, and who owns which.
 
+use std::array;
 use std::collections::HashSet;
 
 use rapace_shm_core::hub::{HOST, SizeClassStatus};
@@ -14,6 +15,7 @@ use super::super::lists::{FreeListName, Slots, Walk};
 use super::super::messages::Messages;
 use super::super::words;
 use super::check::{class_and_slot, reference, same};
+use super::growth::place;
 use super::snapshot::{ClassPart, Parts};
 use super::{ClassReport, is_in_use};
 
@@ -53,12 +55,7 @@ pub(super) fn classes(parts: &Parts, messages: &Messages, findings: &mut Finding
     let entries = parts.entries.iter().chain(&parts.entries_after);
     let in_hand: HashSet<u32> =
         entries.flat_map(|entry| entry.announced).filter_map(|said| said.checked_sub(1)).collect();
-    let mut number = 0;
-    parts.offsets.extents.map(|extent| {
-        let class = Class { parts, number, part: &parts.classes[number], extent };
-        number += 1;
-        class.check(messages, &in_hand, findings)
-    })
+    array::from_fn(|number| Class { parts, number, part: &parts.classes[number] }.check(messages, &in_hand, findings))
 }
 
 /// One size class.
@@ -66,14 +63,14 @@ struct Class<'a> {
     parts: &'a Parts,
     number: usize,
     part: &'a ClassPart,
-    /// Where its extent is.
-    extent: usize,
 }
 
 impl Class<'_> {
     fn check(&self, messages: &Messages, in_hand: &HashSet<u32>, findings: &mut Findings) -> ClassReport {
         self.header(findings);
-        self.extent(findings);
+        for (extent, header) in self.part.extents.iter().enumerate() {
+            self.extent(extent, header, findings);
+        }
         let meta: Vec<SlotMeta> = self.part.meta.iter().map(|meta| meta.meta).collect();
         let links: Vec<Option<u32>> = self.part.meta.iter().map(|meta| Some(meta.next_free)).collect();
         let of = format!("class {} ", self.number);
@@ -83,43 +80,54 @@ impl Class<'_> {
         #[allow(clippy::cast_possible_truncation)] // below 5
         let name = FreeListName::OfClass(self.number as u8);
         let list = walk.list(name, [self.part.header.free_head, self.part.head_after]);
-        walk.unlisted(|slot| in_hand.contains(&reference(self.number, slot)));
+        let first_fresh = if self.parts.config.max_extents > 1 { self.part.header.fresh as usize } else { usize::MAX };
+        walk.unlisted(|slot| slot >= first_fresh || in_hand.contains(&reference(self.number, slot)));
         let listed = walk.into_met();
         self.owners(&listed, findings);
-        let status = self.status(status, list.len);
+        if self.parts.config.max_extents > 1 {
+            self.fresh(&listed, findings);
+        }
+        let fresh = u32::try_from(self.part.meta.len().saturating_sub(first_fresh)).unwrap_or(0);
+        let status = self.status(status, list.len.map(|listed| listed.saturating_add(fresh)));
         let in_rings = messages.count(|reference| class_and_slot(reference).0 == self.number);
-        ClassReport { header: self.part.header, extent: self.part.extent, status, in_rings, list }
+        ClassReport { header: self.part.header, extents: self.part.extents.clone(), status, in_rings, list }
     }
 
     fn status(&self, seen: SlotStatus, listed: Option<u32>) -> SizeClassStatus {
         let SlotStatus { total, free, allocated, in_flight, unknown, .. } = seen;
         let (slot_size, free_list_len) = (self.part.shape.slot_size, listed.unwrap_or(0));
-        SizeClassStatus { slot_size, extents: 1, total, free, allocated, in_flight, unknown, free_list_len }
+        let extents = u32::try_from(self.part.extents.len()).unwrap_or(u32::MAX);
+        SizeClassStatus { slot_size, extents, total, free, allocated, in_flight, unknown, free_list_len }
     }
 
     fn header(&self, findings: &mut Findings) {
         let (header, number): (&SizeClassHeader, _) = (&self.part.header, self.number);
         let field = |what: &str| format!("class {number} {what}");
         same(findings, field("slot size"), header.slot_size, self.part.shape.slot_size);
-        same(findings, field("slots"), header.total_slots, self.part.shape.slot_count);
+        let extents = self.parts.extents.of(number);
+        same(findings, field("slots"), header.total_slots as usize, extents * self.part.shape.slot_count as usize);
         same(findings, field("shift"), u32::from(header.shift), self.part.shape.slot_count.trailing_zeros());
-        same(findings, field("extents"), header.extent_count, 1);
+        same(findings, field("extents"), usize::from(header.extent_count), extents);
         zero(findings, field("padding at 22"), &header.pad.to_ne_bytes());
         for (extent, seen) in header.extents.into_iter().enumerate() {
-            let expected = if extent == 0 { self.extent as u64 } else { 0 };
+            let expected = if extent < extents { place(&self.parts.offsets, number, extent) as u64 } else { 0 };
             same(findings, field(&format!("offset of extent {extent}")), seen, expected);
         }
-        zero(findings, field("first fresh slot"), &header.fresh.to_ne_bytes());
+        if self.parts.config.max_extents == 1 {
+            zero(findings, field("first fresh slot"), &header.fresh.to_ne_bytes());
+        }
         zero(findings, field("reserved bytes at 160"), &header.reserved);
     }
 
-    fn extent(&self, findings: &mut Findings) {
-        let (extent, number): (&ExtentHeader, _) = (&self.part.extent, self.number);
-        let field = |what: &str| format!("class {number} extent's {what}");
+    fn extent(&self, place: usize, extent: &ExtentHeader, findings: &mut Findings) {
+        let number = self.number;
+        let which = if place == 0 { "extent's".to_owned() } else { format!("extent {place}'s") };
+        let field = |what: &str| format!("class {number} {which} {what}");
         same(findings, field("class"), usize::from(extent.class), number);
         same(findings, field("slots"), extent.slot_count, self.part.shape.slot_count);
         same(findings, field("next extent"), extent.next, 0);
-        same(findings, field("first index"), extent.base_index, 0);
+        let first = place * self.part.shape.slot_count as usize;
+        same(findings, field("first index"), extent.base_index as usize, first);
         let meta = size_of::<ExtentHeader>();
         let data = meta + size_of::<HubSlotMeta>() * self.part.shape.slot_count as usize;
         same(findings, field("offset of the metadata"), extent.meta_offset as usize, meta);
@@ -128,6 +136,27 @@ impl Class<'_> {
         zero(findings, field("padding at 1"), &extent.pad_class);
         zero(findings, field("padding at 20"), &extent.pad.to_ne_bytes());
         zero(findings, field("reserved bytes at 32"), &extent.reserved);
+    }
+
+    /// The slots that nobody has ever taken.
+    fn fresh(&self, is_listed: &[bool], findings: &mut Findings) {
+        let (first, there) = (self.part.shape.slot_count, self.part.meta.len());
+        let seen = self.part.header.fresh;
+        if seen < first || seen as usize > there {
+            let expected = format!("from {first} to {there}");
+            return findings.add(FindingKind::Fresh, format!("class {} first fresh slot", self.number), seen, expected);
+        }
+        let behind = self.part.meta.iter().zip(is_listed).enumerate().skip(self.part.fresh_after as usize);
+        for (slot, (meta, is_listed)) in behind.filter(|(_, (meta, is_listed))| is_taken(meta) || **is_listed) {
+            let field = format!("class {} slot {slot} of generation {}", self.number, meta.meta.generation);
+            let seen = if *is_listed { "in the list of free slots" } else { "in use" };
+            findings.add(
+                FindingKind::Fresh,
+                field,
+                seen,
+                format_args!("never taken, as all from {seen_first} on", seen_first = self.part.fresh_after),
+            );
+        }
     }
 
     /// Who owns which. On its way between the list and a hand a slot's owner may be either.

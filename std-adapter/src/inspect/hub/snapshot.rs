@@ -3,14 +3,15 @@
 use std::fs::File;
 
 use rapace_shm_core::layout::{
-    DescRingHeader, ExtentHeader, HUB_MAGIC, HUB_OWN_CLASSES_VERSION, HUB_PROTOCOL_VERSION, HubConfig, HubHeader,
-    HubOffsets, HubSlotMeta, MAGIC, PeerEntry, SizeClass, SizeClassHeader,
+    DescRingHeader, ExtentHeader, HUB_GROWABLE_VERSION, HUB_MAGIC, HUB_OWN_CLASSES_VERSION, HUB_PROTOCOL_VERSION,
+    HubConfig, HubHeader, HubOffsets, HubSlotMeta, MAGIC, PeerEntry, SizeClass, SizeClassHeader,
 };
 
 use super::super::finding::{FindingKind, Findings};
 use super::super::rings::RingPart;
 use super::super::source::{Source, Stop};
 use super::super::{InspectError, check, words};
+use super::growth::{self, Extents};
 use super::shape;
 
 /// One snapshot.
@@ -24,6 +25,7 @@ pub(super) struct Snapshot {
 pub(super) struct Parts {
     pub(super) config: HubConfig,
     pub(super) offsets: HubOffsets,
+    pub(super) extents: Extents,
     /// The peer table before everything else was read, and after it.
     pub(super) entries: Vec<PeerEntry>,
     pub(super) entries_after: Vec<PeerEntry>,
@@ -37,16 +39,21 @@ pub(super) struct ClassPart {
     pub(super) shape: SizeClass,
     /// Its list's head in here is from before the metadata was read.
     pub(super) header: SizeClassHeader,
-    pub(super) extent: ExtentHeader,
-    /// With the links of the list.
+    /// Of its extents, as far as the file has them.
+    pub(super) extents: Vec<ExtentHeader>,
+    /// Of all of them, one after the other; with the links of the list.
     pub(super) meta: Vec<HubSlotMeta>,
     /// Its list's head after the metadata was read.
     pub(super) head_after: u64,
+    /// The first slot that nobody has ever taken, after the metadata was read.
+    pub(super) fresh_after: u32,
 }
 
 /// Whether this program knows where everything is in a hub of this version.
 fn is_known(version: u32) -> bool {
-    [HUB_PROTOCOL_VERSION, HUB_OWN_CLASSES_VERSION].iter().any(|known| known >> 16 == version >> 16)
+    [HUB_PROTOCOL_VERSION, HUB_OWN_CLASSES_VERSION, HUB_GROWABLE_VERSION]
+        .iter()
+        .any(|known| known >> 16 == version >> 16)
 }
 
 impl Snapshot {
@@ -62,30 +69,30 @@ impl Snapshot {
         let mut of_shape = Findings::default();
         let is_known = is_known(header.version);
         let shape = if is_known { shape::find(&source, &header, &mut of_shape)? } else { None };
-        let end = shape.as_ref().map(|(_, offsets)| offsets.end);
+        // As long as one that has grown may be, or as one that has not.
+        let end = shape.as_ref().map(|(_, HubOffsets { end, reach, .. })| {
+            usize::try_from(source.len).map_or(*end, |len| len.clamp(*end, *reach))
+        });
         check::magic(source.len, (header.magic, HUB_MAGIC), end, findings)?;
         if !is_known {
-            findings.add(FindingKind::Version, "header version", words::version(header.version), "1.x or 2.x");
+            findings.add(FindingKind::Version, "header version", words::version(header.version), "1.x, 2.x or 3.x");
         }
         findings.append(of_shape);
         let Some((config, offsets)) = shape else { return Ok(Self { len: source.len, header, parts: None }) };
-        check::length(source.len, offsets.end, findings);
         let parts = Parts::read(&source, config, offsets)?;
+        match &parts {
+            Some(parts) => growth::length(source.len, parts, findings),
+            None => check::length(source.len, offsets.end, findings),
+        }
         Ok(Self { len: source.len, header, parts })
     }
-}
-
-/// Bytes of everything but the slots.
-fn bookkeeping(config: &HubConfig, offsets: &HubOffsets) -> usize {
-    let [first_extent, ..] = offsets.extents;
-    let metadata = (config.slots() as usize).saturating_mul(size_of::<HubSlotMeta>());
-    first_extent.saturating_add(metadata)
 }
 
 impl Parts {
     /// `None` if the file ends before the metadata of the last class does.
     fn read(source: &Source<'_>, config: HubConfig, offsets: HubOffsets) -> Result<Option<Self>, Stop> {
-        check::bookkeeping(bookkeeping(&config, &offsets))?;
+        let [first_extent, ..] = offsets.extents;
+        check::bookkeeping(first_extent)?;
         let [.., last] = config.classes;
         let [.., last_extent] = offsets.extents;
         if !source.reaches(meta_of(last_extent).saturating_add(last.slot_count as usize * size_of::<HubSlotMeta>())) {
@@ -93,12 +100,12 @@ impl Parts {
         }
         let entries = entries(source, &config, &offsets)?;
         let mut rings = rings(source, &config, &offsets)?;
-        let classes = classes(source, &config, &offsets)?;
+        let (extents, classes) = classes(source, &config, &offsets)?;
         for (ring, number) in rings.iter_mut().flatten().zip(0..) {
             ring.tail_after = source.word(DescRingHeader::TAIL, ring_at(&offsets, number))?;
         }
         let entries_after = self::entries(source, &config, &offsets)?;
-        Ok(Some(Self { config, offsets, entries, entries_after, rings, classes }))
+        Ok(Some(Self { config, offsets, extents, entries, entries_after, rings, classes }))
     }
 
     /// Whether no list of free slots changed meanwhile.
@@ -112,7 +119,7 @@ pub(super) const fn ring_at(offsets: &HubOffsets, number: usize) -> usize {
     offsets.rings + number * offsets.ring_size
 }
 
-const fn meta_of(extent: usize) -> usize {
+pub(super) const fn meta_of(extent: usize) -> usize {
     extent + size_of::<ExtentHeader>()
 }
 
@@ -128,18 +135,26 @@ fn rings(source: &Source<'_>, config: &HubConfig, offsets: &HubOffsets) -> Resul
 }
 
 /// First the heads of all lists, then the metadata of all classes, then the heads once more.
-fn classes(source: &Source<'_>, config: &HubConfig, offsets: &HubOffsets) -> Result<Vec<ClassPart>, Stop> {
+fn classes(source: &Source<'_>, config: &HubConfig, offsets: &HubOffsets) -> Result<(Extents, Vec<ClassPart>), Stop> {
     let header_at = |number: usize| offsets.size_classes + number * size_of::<SizeClassHeader>();
     let mut classes = Vec::new();
-    for (number, (shape, extent)) in config.classes.into_iter().zip(offsets.extents).enumerate() {
-        let (header, extent) = (source.read_sure(header_at(number))?, source.read_sure(extent)?);
-        classes.push(ClassPart { shape, header, extent, meta: Vec::new(), head_after: 0 });
+    for (number, shape) in config.classes.into_iter().enumerate() {
+        let header = source.read_sure(header_at(number))?;
+        let (extents, meta) = (Vec::new(), Vec::new());
+        classes.push(ClassPart { shape, header, extents, meta, head_after: 0, fresh_after: 0 });
     }
-    for (class, extent) in classes.iter_mut().zip(offsets.extents) {
-        source.append(&mut class.meta, meta_of(extent), class.shape.slot_count as usize)?;
+    let extents = Extents::read(source, config)?;
+    let [first_extent, ..] = offsets.extents;
+    check::bookkeeping(first_extent.saturating_add(extents.metadata(config)))?;
+    for (number, class) in classes.iter_mut().enumerate() {
+        for extent in extents.places(source, number, class.shape.slot_count, offsets) {
+            class.extents.push(source.read_sure(extent)?);
+            source.append(&mut class.meta, meta_of(extent), class.shape.slot_count as usize)?;
+        }
     }
     for (number, class) in classes.iter_mut().enumerate() {
-        class.head_after = source.word(SizeClassHeader::FREE_HEAD, header_at(number))?;
+        let after: SizeClassHeader = source.read_sure(header_at(number))?;
+        (class.head_after, class.fresh_after) = (after.free_head, after.fresh);
     }
-    Ok(classes)
+    Ok((extents, classes))
 }
