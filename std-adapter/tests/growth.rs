@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use common::{Folder, Second, assert_hub_is_empty, command, eventually, part};
 use rapace_shm::core::layout::HubOffsets;
 use rapace_shm::{
-    Error, Heard, HubConfig, HubError, HubHost, HubLoan, HubOptions, HubPeer, MAX_BYTES_VARIABLE, MsgDescHot, PeerId,
-    SizeClass, Waits,
+    Error, Heard, HostLoan, HubConfig, HubError, HubHost, HubLoan, HubOptions, HubPeer, MAX_BYTES_VARIABLE, MsgDescHot,
+    PeerId, SizeClass, Waits,
 };
 use rustix::fs::fstat;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -53,6 +53,12 @@ fn end() -> usize {
 
 fn bytes(salt: u64) -> Vec<u8> {
     (0..LARGE as u64).map(|place| (place * 7 + salt).to_le_bytes()[0]).collect()
+}
+
+/// A large slot for the host, or a failure: where a hub does not grow it would wait for one.
+#[track_caller]
+fn large(host: &mut HubHost, id: PeerId) -> HostLoan {
+    host.sender(id).unwrap().loan_deadline(LARGE, soon()).unwrap()
 }
 
 /// How many extents the class of the largest slots has.
@@ -164,7 +170,7 @@ fn one_grows_the_hub_and_the_others_meet_what_is_new_wherever_they_came_from() {
     for way in [Way::Spawned, Way::Joined, Way::Opened, Way::JoinedAtPath] {
         let (mut host, plugins) = meet(way, &folder, HubOptions::new());
         let (one, two) = (plugins[0].0, plugins[1].0);
-        let mut loan = host.loan_for(one, LARGE).unwrap();
+        let mut loan = large(&mut host, one);
         loan.copy_from_slice(&bytes(9));
         let address = loan.as_ptr();
         // Three of the first extent, three of the second.
@@ -196,7 +202,7 @@ fn members_that_grow_at_the_same_moment_add_no_more_than_they_need() {
         for (id, _) in &plugins {
             hold(&mut host, *id, 12);
         }
-        let loans: Vec<_> = (0..12).map(|_| host.loan_for(plugins[0].0, LARGE).unwrap()).collect();
+        let loans: Vec<_> = (0..12).map(|_| large(&mut host, plugins[0].0)).collect();
         plugins.iter().for_each(|_| assert_eq!(next(&mut host).1.payload(), b"held"));
         assert_eq!(extents(&host), 9, "36 slots are in use, and an extent has 4: {way:?}");
         drop(loans);
@@ -237,13 +243,13 @@ fn where_a_hub_may_not_grow_further_senders_wait_or_are_told() {
     let extent = CONFIG.classes[4].extent_size().unwrap();
     let mut host = HubOptions::new().max_bytes(end() + extent).create(CONFIG).unwrap();
     let plugin = host.add_local(Waits::Together).unwrap();
-    let mut loans: Vec<_> = (0..8).map(|_| host.loan_for(plugin.id(), LARGE).unwrap()).collect();
+    let mut loans: Vec<_> = (0..8).map(|_| large(&mut host, plugin.id())).collect();
     let (mut tx, _rx) = plugin.into_split();
     assert!(matches!(tx.try_loan(LARGE), Err(Error::Full)));
     assert!(matches!(tx.loan_deadline(LARGE, Instant::now() + Duration::from_millis(5)), Err(Error::Timeout)));
     loans.pop();
     drop(tx.try_loan(LARGE).unwrap());
-    let _last = host.loan_for(PeerId(1), LARGE).unwrap();
+    let _last = large(&mut host, PeerId(1));
     // Who waits hears that there may be more.
     let waiting = std::thread::spawn(move || tx.loan_deadline(LARGE, soon()).map(drop));
     std::thread::sleep(Duration::from_millis(5));
@@ -300,7 +306,7 @@ fn a_member_that_allows_less_than_the_hub_may_become_does_not_attach() {
     };
     assert!(ends_well(command("frugal_member", format!("{bound} {}", path.display())), bound - 1));
     // Places of smaller slots, which nobody has added, make the file longer than what is in it.
-    drop((0..12).map(|_| host.loan_for(id, LARGE).unwrap()).collect::<Vec<_>>());
+    drop((0..12).map(|_| large(&mut host, id)).collect::<Vec<_>>());
     assert!(std::fs::metadata(&path).unwrap().len() > bound as u64);
     assert!(ends_well(command("content_member", path), bound));
 }
@@ -363,7 +369,7 @@ fn what_a_hub_at_a_path_grows_by_is_really_allocated() {
     let mut host = HubHost::create_at(folder.join("hub"), CONFIG).unwrap();
     let (_, before) = allocated();
     let plugin = host.add_local(Waits::Together).unwrap();
-    let loans: Vec<_> = (0..5).map(|_| host.loan_for(plugin.id(), LARGE).unwrap()).collect();
+    let loans: Vec<_> = (0..5).map(|_| large(&mut host, plugin.id())).collect();
     let (len, after) = allocated();
     let extent = CONFIG.classes[4].extent_size().unwrap();
     assert!(after >= before + extent as u64 - 4096, "{before} before, {after} after");

@@ -5,6 +5,7 @@ mod alive;
 mod damaged;
 mod hub_alive;
 mod hub_damaged;
+mod hub_grown;
 mod hub_old;
 mod hub_segment;
 mod hub_sound;

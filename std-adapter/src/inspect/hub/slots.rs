@@ -80,7 +80,7 @@ impl Class<'_> {
         #[allow(clippy::cast_possible_truncation)] // below 5
         let name = FreeListName::OfClass(self.number as u8);
         let list = walk.list(name, [self.part.header.free_head, self.part.head_after]);
-        let first_fresh = if self.parts.config.max_extents > 1 { self.part.header.fresh as usize } else { usize::MAX };
+        let first_fresh = self.first_fresh();
         walk.unlisted(|slot| slot >= first_fresh || in_hand.contains(&reference(self.number, slot)));
         let listed = walk.into_met();
         self.owners(&listed, findings);
@@ -100,12 +100,17 @@ impl Class<'_> {
         SizeClassStatus { slot_size, extents, total, free, allocated, in_flight, unknown, free_list_len }
     }
 
+    /// How many slots there are, if the file has them all.
+    fn there(&self) -> usize {
+        self.parts.extents.of(self.number) * self.part.shape.slot_count as usize
+    }
+
     fn header(&self, findings: &mut Findings) {
         let (header, number): (&SizeClassHeader, _) = (&self.part.header, self.number);
         let field = |what: &str| format!("class {number} {what}");
         same(findings, field("slot size"), header.slot_size, self.part.shape.slot_size);
         let extents = self.parts.extents.of(number);
-        same(findings, field("slots"), header.total_slots as usize, extents * self.part.shape.slot_count as usize);
+        same(findings, field("slots"), header.total_slots as usize, self.there());
         same(findings, field("shift"), u32::from(header.shift), self.part.shape.slot_count.trailing_zeros());
         same(findings, field("extents"), usize::from(header.extent_count), extents);
         zero(findings, field("padding at 22"), &header.pad.to_ne_bytes());
@@ -138,9 +143,20 @@ impl Class<'_> {
         zero(findings, field("reserved bytes at 32"), &extent.reserved);
     }
 
+    /// From where on slots need not be in the list. If what is said of that cannot be, those of the first extent must.
+    fn first_fresh(&self) -> usize {
+        let (first, there) = (self.part.shape.slot_count as usize, self.there());
+        let said = self.part.header.fresh as usize;
+        match self.parts.config.max_extents {
+            1 => there,
+            _ if (first..=there).contains(&said) => said,
+            _ => first,
+        }
+    }
+
     /// The slots that nobody has ever taken.
     fn fresh(&self, is_listed: &[bool], findings: &mut Findings) {
-        let (first, there) = (self.part.shape.slot_count, self.part.meta.len());
+        let (first, there) = (self.part.shape.slot_count, self.there());
         let seen = self.part.header.fresh;
         if seen < first || seen as usize > there {
             let expected = format!("from {first} to {there}");
@@ -150,12 +166,8 @@ impl Class<'_> {
         for (slot, (meta, is_listed)) in behind.filter(|(_, (meta, is_listed))| is_taken(meta) || **is_listed) {
             let field = format!("class {} slot {slot} of generation {}", self.number, meta.meta.generation);
             let seen = if *is_listed { "in the list of free slots" } else { "in use" };
-            findings.add(
-                FindingKind::Fresh,
-                field,
-                seen,
-                format_args!("never taken, as all from {seen_first} on", seen_first = self.part.fresh_after),
-            );
+            let expected = format!("never taken, as all from {} on", self.part.fresh_after);
+            findings.add(FindingKind::Fresh, field, seen, expected);
         }
     }
 
