@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 
 use rapace_shm::core::layout::{
     ExtentHeader, FREE_LIST_END, HUB_GROWABLE_VERSION, HubConfig, HubHeader, HubOffsets, HubSlotMeta, NO_OWNER,
-    SizeClassHeader,
+    PeerEntry, SizeClassHeader,
 };
 use rapace_shm::inspect::FindingKind::*;
 use rapace_shm::inspect::{HubReport, InspectError, Report};
@@ -130,4 +130,28 @@ const CASES: &[Case<Grown>] = &[
 #[test]
 fn each_damage_is_one_finding_that_names_the_field() {
     check_damages(&busy(), CASES, |hub| Report::read(&hub.file()));
+}
+
+#[test]
+fn grown_hubs_with_flipped_bits_are_answered() {
+    let mut random = fastrand::Rng::with_seed(6);
+    let mut sound = busy();
+    // Nobody is there, so that one look is enough.
+    sound.put_u32(HubHeader::HOST_STATE, 0, 2);
+    sound.put_u32(PeerEntry::STATE, sound.at.0.peer_table + size_of::<PeerEntry>(), 2);
+    for _ in 0..1000 {
+        let mut hub = sound.clone();
+        for _ in 0..=random.usize(..4) {
+            // In the header, which says how far it has grown, in the class headers, or anywhere.
+            let at = match random.u8(..4) {
+                0 => random.usize(HubHeader::GROWN.offset()..256),
+                1 => random.usize(hub.class(0)..hub.class(5)),
+                2 => random.usize(hub.at.0.rings..hub.bytes.len()),
+                _ => random.usize(hub.extent(1, 1)..hub.extent(2, 1)),
+            };
+            hub.bytes[at] ^= 1 << random.u8(..8);
+        }
+        hub.bytes.truncate(random.usize(hub.bytes.len() / 2..2 * hub.bytes.len()));
+        drop(hub.report().unwrap().to_string());
+    }
 }
