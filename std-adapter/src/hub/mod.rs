@@ -7,6 +7,16 @@
 //!        \                           /
 //!         slots of five sizes, which all share
 //! ```
+//!
+//! The segment of a hub whose [size classes may grow](HubConfig::max_extents) is a file that becomes longer, mapped by each
+//! member once and as far as it may ever reach:
+//!
+//! ```text
+//!   member     addresses   |  first extents  |  second extents  |  third  |  ...  |
+//!   each other addresses   |  first extents  |  second extents  |  third  |  ...  |
+//!                                 |                 |           :
+//!                  file    |  first extents  |  some of them  |  <- ends here: nobody has needed more
+//! ```
 
 mod hearing;
 mod host;
@@ -28,6 +38,8 @@ pub use options::HubOptions;
 pub use peer::HubPeer;
 pub use peer_endpoint::PeerEndpoint;
 use rapace_shm_core::hub::{HostEnd, HubAllocator};
+#[cfg(doc)]
+use rapace_shm_core::layout::HubConfig;
 
 use crate::endpoint::{Loan, Message, Payload};
 use crate::receiver::Receiver;
