@@ -1,12 +1,13 @@
 //! What a hub promises its users, with real processes: how plugins come in ([`coming`]), what becomes of those that die
-//! ([`death`]), that thousands may come and go ([`turnover`]), and that nobody is kept waiting or woken for nothing
-//! ([`quiet`]).
+//! ([`death`]), that thousands may come and go ([`turnover`]), that nobody is kept waiting or woken for nothing
+//! ([`quiet`]), and that one that grows disturbs nobody ([`growth`]).
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod coming;
 mod death;
+mod growth;
 mod quiet;
 mod turnover;
 

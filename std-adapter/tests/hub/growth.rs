@@ -6,34 +6,22 @@
 //! not allocated; a fresh hub is not bounded by what this process allows, or a found one is not; another member's bound is
 //! taken for the file's length.
 
-mod common;
-
 use std::os::fd::AsFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Folder, Second, assert_hub_is_empty, command, eventually, part};
+use super::{assert_as_at_first, next_end, soon};
+use crate::common::{Folder, Second, assert_hub_is_empty, command, eventually, part};
 use rapace_shm::core::layout::HubOffsets;
 use rapace_shm::{
     Error, Heard, HostLoan, HubConfig, HubError, HubHost, HubLoan, HubOptions, HubPeer, MAX_BYTES_VARIABLE, MsgDescHot,
-    PeerId, SizeClass, Waits,
+    PeerId, Waits,
 };
 use rustix::fs::fstat;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Four slots of each class at first, sixteen times as many at most.
-const CONFIG: HubConfig = HubConfig {
-    max_peers: 5,
-    ring_capacity: 16,
-    classes: [
-        SizeClass { slot_size: 64, slot_count: 4 },
-        SizeClass { slot_size: 128, slot_count: 4 },
-        SizeClass { slot_size: 256, slot_count: 4 },
-        SizeClass { slot_size: 1024, slot_count: 4 },
-        SizeClass { slot_size: 65_536, slot_count: 4 },
-    ],
-    max_extents: 16,
-};
+const CONFIG: HubConfig = HubConfig { max_extents: 16, ring_capacity: 16, ..super::CONFIG };
 
 /// In bytes: only the largest class has such slots.
 const LARGE: usize = 65_536;
@@ -43,16 +31,12 @@ const HOLD: u64 = 1;
 const SEND: u64 = 2;
 const ECHO: u64 = 3;
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
-}
-
 fn end() -> usize {
     HubOffsets::calculate(&CONFIG).unwrap().end
 }
 
 fn bytes(salt: u64) -> Vec<u8> {
-    (0..LARGE as u64).map(|place| (place * 7 + salt).to_le_bytes()[0]).collect()
+    super::bytes(LARGE, salt)
 }
 
 /// A large slot for the host, or a failure: where a hub does not grow it would wait for one.
@@ -91,7 +75,7 @@ fn obey(mut plugin: HubPeer) {
 
 #[test]
 fn member() {
-    let Some(argument) = part("member") else { return };
+    let Some(argument) = part("growth::member") else { return };
     obey(match argument.split_once(' ') {
         None if argument.is_empty() => HubPeer::inherited().unwrap(),
         None => HubPeer::join(argument).unwrap(),
@@ -120,15 +104,15 @@ fn meet(way: Way, folder: &Folder, options: HubOptions) -> (HubHost, Vec<(PeerId
         host.bind(folder.join("socket"), Waits::Together).unwrap();
     }
     let mut plugin = || match way {
-        Way::Spawned => Second::plugin(&mut host, Waits::Together, "member", ""),
+        Way::Spawned => Second::plugin(&mut host, Waits::Together, "growth::member", ""),
         Way::Joined | Way::JoinedAtPath => {
-            let child = Second::start("member", folder.join("socket"));
+            let child = Second::start("growth::member", folder.join("socket"));
             let (id, Heard::Joined) = host.recv_any_deadline(soon()).unwrap() else { panic!("something else") };
             (id, child)
         }
         Way::Opened => {
             let id = host.add_peer(Waits::Together).unwrap();
-            (id, Second::start("member", format!("{} {}", id.0, folder.join("hub").display())))
+            (id, Second::start("growth::member", format!("{} {}", id.0, folder.join("hub").display())))
         }
     };
     let plugins = vec![plugin(), plugin()];
@@ -157,11 +141,7 @@ fn part_well(mut host: HubHost, plugins: Vec<(PeerId, Second)>) {
         host.dismiss(id).unwrap();
         child.assert_ends_well();
     }
-    eventually("every plugin's number is free again", || {
-        host.tidy();
-        host.peer_count() == 0
-    });
-    assert_hub_is_empty(&host);
+    assert_as_at_first(&mut host);
 }
 
 #[test]
@@ -223,14 +203,7 @@ fn a_killed_grower_leaks_no_slot_of_what_it_added() {
         hold(&mut host, grower, 11);
         assert_eq!(next(&mut host).1.payload(), b"held");
         child.kill();
-        let ended = loop {
-            // The other one may come in only now.
-            match host.recv_any_deadline(soon()).unwrap() {
-                (_, Heard::Joined) => {}
-                heard => break heard,
-            }
-        };
-        assert!(matches!(ended, (id, Heard::Ended(Error::PeerDied)) if id == grower), "{ended:?}");
+        assert!(matches!(next_end(&mut host), (id, Error::PeerDied) if id == grower));
         eventually("its slots are back", || {
             host.tidy();
             host.peer_count() == 1
@@ -290,10 +263,18 @@ fn two_gigabytes_of_addresses_are_no_two_gigabytes() {
     assert_eq!(HubPeer::open_at(folder.join("hub"), id).unwrap().config(), config);
 }
 
+/// A process that plays its part, and to the end.
+#[track_caller]
+fn plays_well(command: &mut Command) {
+    let ended = command.stdout(Stdio::piped()).output().unwrap();
+    let [said, why] = [&ended.stdout, &ended.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}{why}");
+}
+
 /// Comes to nothing in a process that allows less than the hub may become.
 #[test]
 fn frugal_member() {
-    let Some(argument) = part("frugal_member") else { return };
+    let Some(argument) = part("growth::frugal_member") else { return };
     let (bound, path) = argument.split_once(' ').unwrap();
     let refused = HubPeer::open_at(path, PeerId(1)).map(drop).unwrap_err();
     let bound = bound.parse().unwrap();
@@ -308,19 +289,19 @@ fn a_member_that_allows_less_than_the_hub_may_become_does_not_attach() {
     let mut host = HubOptions::new().max_bytes(bound).create_at(&path, CONFIG).unwrap();
     let id = host.add_peer(Waits::Together).unwrap();
     assert_eq!(id, PeerId(1));
-    let ends_well = |mut command: Command, limit: usize| {
-        command.env(MAX_BYTES_VARIABLE, limit.to_string()).status().unwrap().success()
+    let plays_within = |limit: usize, mut command: Command| {
+        plays_well(command.env(MAX_BYTES_VARIABLE, limit.to_string()));
     };
-    assert!(ends_well(command("frugal_member", format!("{bound} {}", path.display())), bound - 1));
+    plays_within(bound - 1, command("growth::frugal_member", format!("{bound} {}", path.display())));
     // Places of smaller slots, which nobody has added, make the file longer than what is in it.
     drop((0..12).map(|_| large(&mut host, id)).collect::<Vec<_>>());
     assert!(std::fs::metadata(&path).unwrap().len() > bound as u64);
-    assert!(ends_well(command("content_member", path), bound));
+    plays_within(bound, command("growth::content_member", path));
 }
 
 #[test]
 fn content_member() {
-    let Some(path) = part("content_member") else { return };
+    let Some(path) = part("growth::content_member") else { return };
     drop(HubPeer::open_at(path, PeerId(1)).unwrap());
 }
 
@@ -328,7 +309,7 @@ fn content_member() {
 /// is full there.
 #[test]
 fn host_on_a_full_file_system() {
-    let Some(path) = part("host_on_a_full_file_system") else { return };
+    let Some(path) = part("growth::host_on_a_full_file_system") else { return };
     let usual = getrlimit(Resource::Fsize);
     setrlimit(Resource::Fsize, Rlimit { current: Some(end() as u64 + 16_384), ..usual }).unwrap();
     for at_a_path in [true, false] {
@@ -355,13 +336,12 @@ fn host_on_a_full_file_system() {
 #[test]
 fn a_full_file_system_is_no_slot_and_not_the_end_of_a_process() {
     let folder = Folder::new();
-    let host = command("host_on_a_full_file_system", folder.join("hub"));
+    let host = command("growth::host_on_a_full_file_system", folder.join("hub"));
     // Otherwise the signal that goes with that limit ends the process.
     let mut patient = Command::new("sh");
     patient.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(host.get_program()).args(host.get_args());
     patient.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let ended = patient.output().unwrap();
-    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    plays_well(&mut patient);
     assert!(folder.names().is_empty(), "{:?}", folder.names());
 }
 
