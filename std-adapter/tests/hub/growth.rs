@@ -3,8 +3,8 @@
 //!
 //! Seen to fail when: a hub is mapped no further than it is long; a member goes by its mapping and not by the file's
 //! length; the memfd may not grow; the file is made as long as one extent instead of as long as its end; space at a path is
-//! not allocated; a fresh hub is not bounded by what this process allows, or a found one is not; another member's bound is
-//! taken for the file's length.
+//! not allocated; a failure to allocate is taken for success; a fresh hub is not bounded by what this process allows, or by
+//! what was asked for; a found one is not; the file's length is taken for the bound.
 
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};

@@ -1,7 +1,7 @@
 //! As `hub_damaged.rs`, for hubs that grow: what only they have.
 //!
 //! Seen to fail when: only the first extent's metadata is read; fresh slots count as lost; the end of the first extents is
-//! taken from the header's size; a listed fresh slot is not looked for.
+//! taken from the header's size; a listed fresh slot is not looked for; a file that is longer than it need be is a finding.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -93,6 +93,29 @@ fn a_fresh_one_has_no_findings_either_nor_one_that_was_made_longer_in_vain() {
     // Its grower was killed before it could say so.
     fresh.bytes.resize(fresh.at.0.reach, 0);
     assert!(fresh.report().unwrap().findings.is_empty());
+}
+
+#[test]
+fn a_hub_that_grows_while_it_is_looked_at_has_no_findings() {
+    for _ in 0..20 {
+        let mut host = HubHost::create(CONFIG).unwrap();
+        let file = File::open(format!("/proc/self/fd/{}", host.memfd().unwrap().as_raw_fd())).unwrap();
+        let plugin = host.add_local(Waits::Together).unwrap();
+        let grower = std::thread::spawn(move || {
+            // All that there can be, one after the other.
+            let loans: Vec<_> = (0..96).map(|_| host.loan_for(plugin.id(), 30).unwrap()).collect();
+            drop(loans);
+            (host, plugin)
+        });
+        while !grower.is_finished() {
+            let report = HubReport::read(&file).unwrap();
+            assert!(report.findings.is_empty(), "{report}");
+        }
+        let (_host, _plugin) = grower.join().unwrap();
+        let report = HubReport::read(&file).unwrap();
+        assert!(report.findings.is_empty(), "{report}");
+        assert!(report.parts.unwrap().classes.iter().all(|class| class.status.extents == 3));
+    }
 }
 
 const GROWN: usize = HubHeader::GROWN.offset();
