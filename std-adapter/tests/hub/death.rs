@@ -218,6 +218,10 @@ fn who_is_stopped_is_not_dead() {
     let (id, child) = Second::plugin(&mut host, Waits::Together, "spawned_plugin", "");
     exchange(&mut host, &[id]);
     child.signal(Signal::STOP);
+    eventually("the plugin is stopped", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        status.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    });
     host.send_to(id, &MsgDescHot::data(9), &[9; 100]).unwrap();
     let stopped_for = Duration::from_secs(u64::from(times("RAPACE_SHM_PATIENCE", 1)));
     assert!(matches!(host.recv_any_timeout(stopped_for), Err(Error::Timeout)));
