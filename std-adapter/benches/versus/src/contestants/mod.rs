@@ -1,9 +1,11 @@
 //! Who takes part, and in which rows.
 
 mod futures;
+mod hub;
 mod iceoryx;
 mod ours;
 mod published;
+mod published_hub;
 mod rtrb;
 mod socket;
 
@@ -64,11 +66,13 @@ impl Entry {
 }
 
 /// In the table's order; this project first.
-pub const ALL: [Entry; 7] = [
+pub const ALL: [Entry; 9] = [
     Entry::of::<ours::Ours>("rapace-shm"),
     Entry::of::<futures::Futures>("in futures"),
+    Entry::of::<hub::Hub>("as a hub"),
     Entry::of::<published::Transport>("rapace-transport-shm 0.4.0"),
     Entry::of::<published::Polled>("its rings alone"),
+    Entry::of::<published_hub::Hub>("its hub"),
     Entry::of::<iceoryx::Iceoryx>("iceoryx2 0.10"),
     Entry::of::<rtrb::Rtrb>("rtrb 0.3"),
     Entry::of::<socket::Socket>("Unix socket"),

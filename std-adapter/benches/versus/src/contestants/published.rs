@@ -24,7 +24,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use rapace_core::{Frame, INLINE_PAYLOAD_SIZE, INLINE_PAYLOAD_SLOT, MsgDescHot, Transport as _};
+use rapace_core::{Frame, INLINE_PAYLOAD_SIZE, INLINE_PAYLOAD_SLOT, MsgDescHot};
 use rapace_transport_shm::{DataSegment, DescRing, ShmSession, ShmSessionConfig, ShmTransport};
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::runtime::{Builder, Runtime};
@@ -62,30 +62,36 @@ fn second(job: &Job) -> (Arc<ShmSession>, OwnedFd) {
 #[derive(Debug)]
 pub struct Transport;
 
-/// One end of it.
-pub struct End {
-    transport: ShmTransport,
+/// One end of a transport.
+pub struct End<T = ShmTransport> {
+    transport: T,
     runtime: Runtime,
     /// Reused, so that sending allocates nothing.
     frame: Frame,
     _file: OwnedFd,
 }
 
-impl std::fmt::Debug for End {
+impl<T> std::fmt::Debug for End<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("End").field("frame", &self.frame).finish_non_exhaustive()
     }
 }
 
-impl End {
-    fn new(session: Arc<ShmSession>, file: OwnedFd, row: Row) -> Self {
+impl<T> End<T> {
+    pub(super) fn over(transport: T, runtime: Runtime, file: OwnedFd, row: Row) -> Self {
         let payload = vec![0; row.len()];
         let frame = match Frame::with_inline_payload(MsgDescHot::new(), &payload) {
             Some(inline) => inline,
             None => Frame::with_payload(MsgDescHot::new(), payload),
         };
+        Self { transport, runtime, frame, _file: file }
+    }
+}
+
+impl End {
+    fn new(session: Arc<ShmSession>, file: OwnedFd, row: Row) -> Self {
         let runtime = Builder::new_current_thread().build().expect("a runtime");
-        Self { transport: ShmTransport::new(session), runtime, frame, _file: file }
+        Self::over(ShmTransport::new(session), runtime, file, row)
     }
 }
 
@@ -125,7 +131,7 @@ impl Contestant for Transport {
     }
 }
 
-impl Link for End {
+impl<T: rapace_core::Transport> Link for End<T> {
     #[inline]
     fn send<W: Work>(&mut self, number: u64) {
         self.frame.desc.msg_id = number;
