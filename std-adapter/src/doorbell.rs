@@ -12,7 +12,7 @@
 //! everything that there is.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
@@ -20,6 +20,7 @@ use rustix::io::{Errno, ioctl_fionread, read, write};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
 use crate::error::Error;
+use crate::inherit;
 use crate::poll::poll_until;
 
 /// A doorbell that is an eventfd.
@@ -82,6 +83,9 @@ pub struct Doorbell(OwnedFd);
 /// What is sent to ring.
 const RING: [u8; 1] = [1];
 
+/// Rings that are taken at once. A socket keeps fewer.
+const MOST_RINGS: u32 = 4096;
+
 impl Doorbell {
     /// A doorbell, and its other end for the peer. Neither is inherited by a child unless it is passed on purpose.
     ///
@@ -109,7 +113,23 @@ impl Doorbell {
     /// Rings at the other end. Does nothing if that is full, or gone: [`wait`](Self::wait) there, or the peer's death,
     /// says so.
     pub fn signal(&self) {
-        let _ = send(&self.0, &RING, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        let _ = self.signal_if_there();
+    }
+
+    /// As [`signal`](Self::signal); false if the other end is gone.
+    pub(crate) fn signal_if_there(&self) -> bool {
+        let gone = [Errno::CONNREFUSED, Errno::CONNRESET, Errno::NOTCONN, Errno::PIPE];
+        send(&self.0, &RING, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            .map_or_else(|why| !gone.contains(&why), |_| true)
+    }
+
+    /// The doorbell whose end this process has inherited under a number, from whoever started it. It is closed on exec from
+    /// then on, so the number can be claimed once.
+    ///
+    /// # Errors
+    /// [`Error::NotInherited`] if no such descriptor was inherited, [`Error::Io`] if it is no socket.
+    pub fn inherited(number: RawFd) -> Result<Self, Error> {
+        Self::from_owned_fd(inherit::claim(number, "the doorbell's number")?)
     }
 
     /// Waits until the other end has rung, then drains; false if the deadline (of the monotonic clock) passed first.
@@ -133,7 +153,8 @@ impl Doorbell {
     /// [`Error::PeerDied`] if the other end is gone and there was none.
     pub fn drain(&self) -> Result<bool, Error> {
         let mut rung = false;
-        loop {
+        // One that is rung faster than it is read stays readable.
+        for _ in 0..MOST_RINGS {
             match recv(&self.0, &mut [0_u8; 16], RecvFlags::DONTWAIT) {
                 // A datagram without bytes is a ring, too; the end of a socket pair is an error below.
                 Ok(_) => rung = true,
@@ -144,6 +165,7 @@ impl Doorbell {
                 Err(error) => return Err(Error::io("cannot read the doorbell")(error)),
             }
         }
+        Ok(rung)
     }
 
     /// Rings that are waiting to be drained: a byte each. (The kernel tells the size of the first datagram.)

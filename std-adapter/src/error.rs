@@ -92,6 +92,9 @@ pub enum Error {
          join, or create the hub without doorbells"
     )]
     NeedsDoorbell,
+    /// The hub is none that plugins of version 1.0 would open.
+    #[error("plugins of version 1.0 refuse this hub; create it with the default size classes and one extent for each")]
+    NotVersion1,
     /// The segment is larger than this process allows.
     #[error("segment of {size} bytes is larger than the limit of {limit} bytes; raise {variable} or make it smaller",
         variable = crate::MAX_BYTES_VARIABLE)]

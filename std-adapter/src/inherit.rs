@@ -13,6 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 
 use crate::error::Error;
@@ -34,9 +35,16 @@ pub struct Passing(#[allow(dead_code)] Arc<OwnedFd>);
 /// Makes the child that `command` starts inherit a duplicate of a descriptor. The duplicate is closed on exec in this
 /// process; only between fork and exec, in that child, the mark is taken off.
 pub(crate) fn pass(descriptor: BorrowedFd<'_>, command: &mut Command) -> Result<Passing, Error> {
+    let (number, passing) = pass_by_number(descriptor, command)?;
+    command.env(VARIABLE, number.to_string());
+    Ok(passing)
+}
+
+/// As [`pass`]; what tells the child the number is the caller's.
+pub(crate) fn pass_by_number(descriptor: BorrowedFd<'_>, command: &mut Command) -> Result<(RawFd, Passing), Error> {
     let duplicate = fcntl_dupfd_cloexec(descriptor, FIRST_FREE)
         .map_err(Error::io("cannot duplicate the descriptor that the child is to inherit"))?;
-    command.env(VARIABLE, duplicate.as_raw_fd().to_string());
+    let number = duplicate.as_raw_fd();
     let passing = Arc::new(duplicate);
     let duplicate = Arc::downgrade(&passing);
     let inherit = move || match duplicate.upgrade() {
@@ -47,7 +55,7 @@ pub(crate) fn pass(descriptor: BorrowedFd<'_>, command: &mut Command) -> Result<
     // SAFETY: the closure runs between fork and exec; it counts a reference and makes one async-signal-safe system call,
     // and neither allocates nor takes a lock.
     unsafe { command.pre_exec(inherit) };
-    Ok(Passing(passing))
+    Ok((number, Passing(passing)))
 }
 
 /// The descriptor that the parent passed; the first caller's.
@@ -56,20 +64,28 @@ pub(crate) fn take() -> Result<OwnedFd, Error> {
     let seen = std::env::var(VARIABLE).unwrap_or_else(|_| "not set".into());
     let refused = |seen: String| Error::NotInherited { variable: VARIABLE, seen };
     let Ok(number) = seen.parse::<RawFd>() else { return Err(refused(seen)) };
-    if number < FIRST_FREE {
-        return Err(refused(seen));
-    }
-    if TAKEN.swap(true, Ordering::AcqRel) {
+    if number >= FIRST_FREE && TAKEN.swap(true, Ordering::AcqRel) {
         return Err(refused("already taken".into()));
+    }
+    claim(number, VARIABLE)
+}
+
+/// The descriptor of this number, which a parent passed; the first caller's. `told_by` is what the number came from.
+pub(crate) fn claim(number: RawFd, told_by: &'static str) -> Result<OwnedFd, Error> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _claiming = ONE_AT_A_TIME.lock();
+    let refused = || Error::NotInherited { variable: told_by, seen: number.to_string() };
+    if number < FIRST_FREE {
+        return Err(refused());
     }
     // SAFETY: only looked at here, and a closed number makes the call fail.
     let flags = fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) });
     // Only a descriptor that was inherited on purpose is not closed on exec.
     if !flags.is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC)) {
-        return Err(refused(seen));
+        return Err(refused());
     }
-    // SAFETY: the parent made this descriptor for us and told us its number; nobody else in this process knows it, and
-    // `TAKEN` lets one caller have it.
+    // SAFETY: the parent made this descriptor for us and told us its number; nobody else in this process knows it, what this
+    // process opens itself is closed on exec, and so is this from here on: one caller has it.
     let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl_setfd(&descriptor, FdFlags::CLOEXEC)
         .map_err(Error::io("cannot keep the session from being inherited further"))?;

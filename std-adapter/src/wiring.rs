@@ -21,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use crate::doorbell::Bell;
+use crate::doorbell::{Bell, Doorbell};
 use crate::error::Error;
 use crate::poll::poll_until;
 
@@ -71,6 +71,8 @@ pub(crate) struct Wiring {
     pub(crate) slots: Option<Arc<Bell>>,
     /// `None` between two ends in one process.
     pub(crate) life: Option<OwnedFd>,
+    /// This side's end of the doorbell that is between it and a peer of version 1.0, which has no other.
+    pub(crate) old: Option<Doorbell>,
     /// What each half sleeps on: its bells, edge-triggered, so that they need not be drained (each ring is an event, however
     /// many there were before); and the life socket.
     receiver_sleeps_on: OwnedFd,
@@ -96,6 +98,9 @@ const LIFE: u64 = 1;
 /// Events of the set of other life sockets.
 const OTHER_LIVES: u64 = 2;
 
+/// Events of a doorbell that is shared with a peer of version 1.0.
+const OLD: u64 = 4;
+
 impl Wiring {
     pub(crate) fn new(own: Bells, peer: Bells, life: Option<OwnedFd>) -> Result<Self, Error> {
         Self::of_hub(own, peer, None, life, None)
@@ -116,7 +121,33 @@ impl Wiring {
         if let Some(lives) = lives {
             add_to_set(&sender_sleeps_on, lives, OTHER_LIVES, epoll::EventFlags::IN)?;
         }
-        Ok(Self { own, peer, slots, life, receiver_sleeps_on, sender_sleeps_on })
+        Ok(Self { own, peer, slots, life, old: None, receiver_sleeps_on, sender_sleeps_on })
+    }
+
+    /// That of a hub's host, towards a plugin of version 1.0.
+    pub(crate) fn beside_old(
+        own: Bells,
+        slots: Arc<Bell>,
+        lives: Option<BorrowedFd<'_>>,
+        doorbell: Doorbell,
+    ) -> Result<Self, Error> {
+        let wiring = Self::of_hub(own.clone(), own, Some(slots), None, lives)?;
+        add_to_set(&wiring.receiver_sleeps_on, doorbell.as_fd(), OLD, epoll::EventFlags::IN)?;
+        Ok(Self { old: Some(doorbell), ..wiring })
+    }
+
+    /// Rings one of the peer's bells; false if that told that the peer is gone. One of version 1.0 has a bell for its receiver
+    /// only.
+    pub(crate) fn ring_peer(&self, half: Half, count: impl FnOnce()) -> bool {
+        if self.old.is_some() && half == Half::Sender {
+            return true;
+        }
+        count();
+        match &self.old {
+            Some(doorbell) => return doorbell.signal_if_there(),
+            None => self.peer.of(half).ring(),
+        }
+        true
     }
 
     /// What a half sleeps on.
@@ -132,7 +163,7 @@ impl Wiring {
     pub(crate) fn sleep(&self, half: Half, deadline: Option<Instant>, count: impl Fn()) -> Result<Roused, Error> {
         let Some(events) = wait_for_set(self.set(half), deadline, &count)? else { return Ok(Roused::TimedOut) };
         let heard = events.fold(0, |heard, number| heard | number);
-        if heard & LIFE != 0 {
+        if heard & (LIFE | OLD) != 0 {
             count();
             if self.peer_is_gone() {
                 return Ok(Roused::PeerDied);
@@ -145,10 +176,15 @@ impl Wiring {
     pub(crate) fn drain(&self, half: Half) {
         // If it fails, it stays readable and is looked at again.
         let _ = take_from_set(self.set(half), Some(Timespec::default())).map(Iterator::count);
+        self.old.iter().for_each(|doorbell| drop(doorbell.drain()));
     }
 
-    /// Whether the peer's end of the life socket is closed. Whatever else arrives there is thrown away.
+    /// Whether the peer's end of the life socket is closed. Whatever else arrives there is thrown away, and so are the rings of
+    /// a peer of version 1.0.
     pub(crate) fn peer_is_gone(&self) -> bool {
+        if let Some(doorbell) = &self.old {
+            return doorbell.drain().is_err();
+        }
         let Some(life) = &self.life else { return false };
         match recv(life, &mut [0_u8; 64], RecvFlags::DONTWAIT) {
             Ok((0, _)) => true,

@@ -112,6 +112,22 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
     /// # Errors
     /// [`HubError::Full`].
     pub fn reserve(&mut self, waits: Waits) -> Result<HubLink<HostEnd<E>>, HubError> {
+        self.reserve_as(waits, PeerState::Vacant)
+    }
+
+    /// As [`reserve`](Self::reserve), for a plugin of version 1.0: no other one can attach with the number. It opens the hub
+    /// with that, and says little more ([`old_plugin_has_come`](HubAllocator::old_plugin_has_come)).
+    ///
+    /// Such a plugin announces nothing and does not say what it holds of the host's. When it is killed, a slot that it was
+    /// taking, giving back or reading may be lost to the hub.
+    ///
+    /// # Errors
+    /// [`HubError::Full`].
+    pub fn reserve_old(&mut self, waits: Waits) -> Result<HubLink<HostEnd<E>>, HubError> {
+        self.reserve_as(waits, PeerState::Unknown)
+    }
+
+    fn reserve_as(&mut self, waits: Waits, state: PeerState) -> Result<HubLink<HostEnd<E>>, HubError> {
         let last = self.pool.places.max_peers() - 1;
         let free = (1..=last).find(|number| self.used >> number & 1 == 0);
         let id = PeerId(free.ok_or(HubError::Full { plugins: last })?);
@@ -124,7 +140,7 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
         self.count_peers(1);
         let end = HostEnd::new(self.endpoint.clone(), id);
         let link = HubLink::of_host(&end, self.pool, id, together);
-        self.open_place(id);
+        self.open_place(id, state);
         Ok(link)
     }
 
@@ -136,9 +152,12 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
             return false;
         }
         let word = self.endpoint.region().u32(self.pool.places.entry(id, PeerEntry::STATE));
-        let (from, to) = (PeerState::Vacant as u32, PeerState::Left as u32);
         // One of this and the compare-exchange in `HubPeer::attach` wins.
-        word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        let take = |from: PeerState| {
+            word.compare_exchange(from as u32, PeerState::Left as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        let is_old = || !self.pool.old_plugin_has_come(self.endpoint.region(), id);
+        take(PeerState::Vacant) || (is_old() && take(PeerState::Unknown))
     }
 
     /// Whether a plugin has said that it will not touch the hub any more (see [`say_gone`](super::HubPeer::say_gone)).
@@ -162,13 +181,13 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
         }
     }
 
-    fn open_place(&self, id: PeerId) {
+    fn open_place(&self, id: PeerId, state: PeerState) {
         let (region, places) = (self.endpoint.region(), &self.pool.places);
         let id_and_type: u32 = zerocopy::transmute!([id.0, PEER_TYPE_PLUGIN]);
         region.u32(places.entry(id, PeerEntry::ID_AND_TYPE)).store(id_and_type, Ordering::Relaxed);
         region.u32(places.entry(id, PeerEntry::FLAGS)).store(PEER_FLAG_RESERVED, Ordering::Relaxed);
         // Release pairs with the Acquire in `HubPeer::attach`: the newcomer finds everything reset.
-        region.u32(places.entry(id, PeerEntry::STATE)).store(PeerState::Vacant as u32, Ordering::Release);
+        region.u32(places.entry(id, PeerEntry::STATE)).store(state as u32, Ordering::Release);
     }
 
     /// Counts a plugin that was added or removed.

@@ -63,6 +63,7 @@ mod end;
 mod growth;
 mod host;
 mod link;
+mod old;
 mod peer;
 mod places;
 mod pool;

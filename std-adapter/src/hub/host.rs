@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rapace_shm_core::endpoint::PeerId;
 use rapace_shm_core::hub::{
-    self as core_hub, HostEnd, HostLedgerIn, HubError, HubSlotStatus, Reaped, Waits as Waiting,
+    self as core_hub, HostEnd, HostLedgerIn, HubError, HubLink, HubSlotStatus, Reaped, Waits as Waiting,
 };
 use rapace_shm_core::layout::{HubConfig, MAX_PEERS, MsgDescHot, PeerState};
 use rapace_shm_core::ledger::HasLedger;
@@ -18,6 +18,7 @@ use rapace_shm_core::wake::Step;
 use super::hearing::Heard;
 use super::host_endpoint::{HostEndpoint, LinkState};
 use super::member::{HubEnd, Member};
+use super::old::Looks;
 use super::options::HubOptions;
 use super::watching::ProcessWatch;
 use super::{HostLoan, HostSender, room};
@@ -275,7 +276,8 @@ impl HubHost {
         }
     }
 
-    /// Closes the link to a plugin, which sees the end. Its number is given out again once it is gone.
+    /// Closes the link to a plugin, which sees the end (but one of version 1.0 does not). Its number is given out again once it
+    /// is gone.
     ///
     /// # Errors
     /// [`Error::NotServed`].
@@ -283,6 +285,7 @@ impl HubHost {
         if self.inner.remove(id).is_none() {
             return Err(Error::NotServed { id });
         }
+        self.inner.endpoint.probe_old(id);
         self.inner.tidy();
         Ok(())
     }
@@ -299,6 +302,7 @@ impl HubHost {
     /// which it is not clear yet who has them: look again later.
     pub fn tidy(&mut self) -> usize {
         self.inner.endpoint.look_for_death();
+        (0..MAX_PEERS).for_each(|id| self.inner.endpoint.probe_old(PeerId(id)));
         self.inner.tidy();
         self.inner.core.settle()
     }
@@ -319,6 +323,17 @@ impl Inner {
     ) -> Result<(PeerId, T), Error> {
         self.tidy();
         let link = self.core.reserve(waits)?;
+        self.connect(link, waits, until, connect)
+    }
+
+    /// Makes a member of the host's end of a fresh link.
+    pub(super) fn connect<T>(
+        &mut self,
+        link: HubLink<HostEnd<HostEndpoint>>,
+        waits: Waiting,
+        until: Option<Instant>,
+        connect: impl FnOnce(&Self, PeerId) -> Result<(T, Option<Wiring>), Error>,
+    ) -> Result<(PeerId, T), Error> {
         let (id, own_points, process) = (link.id(), link.own_points(), link.peer_process());
         if self.endpoint.bells().is_none()
             && let Ok(this) = Process::current()
@@ -331,7 +346,8 @@ impl Inner {
         if waits == Waiting::Together { &mut self.members } else { &mut self.apart }.push(member);
         let connected = connect(self, id).and_then(|(given, wiring)| {
             let (watch, host) = (ProcessWatch::default(), self.endpoint.downgrade());
-            self.endpoint.connect(LinkState { id, wiring, own_points, process, watch, host })?;
+            let (looks, pool) = (Looks::default(), *self.core.allocator());
+            self.endpoint.connect(LinkState { id, wiring, own_points, process, watch, host, looks, pool })?;
             Ok((id, given))
         });
         match &connected {
@@ -409,6 +425,7 @@ impl Inner {
             match self.core.peer_state(id) {
                 Some(PeerState::Vacant) if until.is_some_and(|until| now >= until) => self.give_up(id),
                 Some(PeerState::Vacant) => self.expected.push((id, until)),
+                Some(PeerState::Unknown) if !self.old_plugin_has_come(id) => self.expected.push((id, until)),
                 Some(_) => self.news.push_back((id, Heard::Joined)),
                 None => {}
             }
@@ -426,6 +443,10 @@ impl Inner {
         {
             self.alarm_at = soonest;
         }
+    }
+
+    fn old_plugin_has_come(&self, id: PeerId) -> bool {
+        self.core.allocator().old_plugin_has_come(self.endpoint.region(), id)
     }
 
     /// The number may be given out again, unless a half of the link is still open: then later.

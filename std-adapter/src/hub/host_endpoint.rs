@@ -17,16 +17,17 @@ use std::time::Instant;
 
 use parking_lot::RwLock;
 use rapace_shm_core::endpoint::{Endpoint, Half, PeerId, SleepKind};
-use rapace_shm_core::hub::{HOST, HasLinkMarks, HostEnd, HostLedgerIn, LinkMarks};
+use rapace_shm_core::hub::{HOST, HasLinkMarks, HostEnd, HostLedgerIn, HubAllocator, LinkMarks};
 use rapace_shm_core::layout::{At, HubHeader, MAX_PEERS, ProcessWords};
 use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerRef};
 use rapace_shm_core::region::InRegion;
 use rapace_shm_core::wake::{Ticket, WaitPoint};
 use rustix::event::{Timespec, epoll};
 
+use super::old::Looks;
 use super::watching::ProcessWatch;
 use crate::alarm::Alarm;
-use crate::doorbell::Bell;
+use crate::doorbell::{Bell, Doorbell};
 use crate::error::Error;
 use crate::event_source::EventSource;
 use crate::ground::{Ground, asks_ground};
@@ -87,11 +88,18 @@ pub(super) struct LinkState {
     pub(super) process: ProcessWords,
     pub(super) watch: ProcessWatch,
     pub(super) host: HostEndpointRef,
+    pub(super) looks: Looks,
+    pub(super) pool: HubAllocator,
 }
 
 impl LinkState {
     fn bit(&self) -> u32 {
         1 << (self.id.0 & 31)
+    }
+
+    /// What is between the host and a plugin of version 1.0.
+    fn old_doorbell(&self) -> Option<&Doorbell> {
+        self.wiring.as_ref()?.old.as_ref()
     }
 }
 
@@ -110,6 +118,9 @@ pub(super) const ALARM: u64 = 1 << 2;
 
 /// Bit and number of the socket that plugins join by.
 pub(super) const RECEPTION: u64 = 1 << 3;
+
+/// Bit and number of the doorbells of plugins of version 1.0.
+const OLD_RINGS: u64 = 1 << 4;
 
 impl HostEndpoint {
     pub(super) fn new(ground: Ground<HostLedgerIn<Box<[LedgerEntry]>>>, bells: Option<HostBells>) -> Self {
@@ -146,6 +157,9 @@ impl HostEndpoint {
         if let (Some(life), Some(bells)) = (link.wiring.as_ref().and_then(|wiring| wiring.life.as_ref()), self.bells())
         {
             add_to_set(&bells.lives, life.as_fd(), link.id.0.into(), LIFE_EVENTS)?;
+        }
+        if let (Some(doorbell), Some(bells)) = (link.old_doorbell(), self.bells()) {
+            add_to_set(&bells.set, doorbell.as_fd(), OLD_RINGS, epoll::EventFlags::IN)?;
         }
         self.0.dead.fetch_and(!link.bit(), Ordering::Relaxed);
         if let Some(place) = self.0.links.get(usize::from(link.id.0)) {
@@ -200,14 +214,52 @@ impl HostEndpoint {
         self.0.note_death(id);
     }
 
+    /// Looks whether a plugin of version 1.0 is gone, by ringing.
+    pub(super) fn probe_old(&self, id: PeerId) {
+        if self.link(id).is_some_and(|link| link.old_doorbell().is_some()) {
+            self.ring(id, Half::Receiver);
+        }
+    }
+
+    /// Sleeps as a sender that waits for room.
+    fn sleep_for_room(&self, link: &LinkState, wiring: &Wiring, deadline: Option<Instant>) -> Result<Roused, Error> {
+        let counters = &self.0.ground.counters;
+        let sleep = |until| wiring.sleep(Half::Sender, until, || counters.polls.add_one());
+        if !link.pool.has_old_members(self.region()) {
+            return sleep(deadline);
+        }
+        let words = || link.pool.old_signals(self.region(), link.id);
+        link.looks.sleep(words, deadline, |until| {
+            let roused = sleep(Some(until))?;
+            let is_gone = wiring.old.is_some()
+                && roused == Roused::TimedOut
+                && !wiring.ring_peer(Half::Receiver, || counters.rings.add_one());
+            Ok(if is_gone { Roused::PeerDied } else { roused })
+        })
+    }
+
     /// Notes what the set says.
     fn hear(&self, numbers: impl Iterator<Item = u64>) {
         let heard = numbers.fold(0, |heard, number| heard | number);
         if heard & LIVES != 0 {
             self.look_who_died();
         }
+        if heard & OLD_RINGS != 0 {
+            self.drain_old();
+        }
         if heard & (RECEPTION | ALARM) != 0 {
             self.0.stirred.fetch_or(heard & (RECEPTION | ALARM), Ordering::Release);
+        }
+    }
+
+    /// Silences the doorbells of all plugins of version 1.0.
+    fn drain_old(&self) {
+        for link in self.0.links.iter().filter_map(|link| link.read().clone()) {
+            if let Some(doorbell) = link.old_doorbell() {
+                self.0.ground.counters.polls.add_one();
+                // Such a socket does not end, and what cannot be read today stays readable.
+                let _ = doorbell.drain();
+            }
         }
     }
 
@@ -314,8 +366,11 @@ impl Endpoint for HostEndpoint {
         };
         if peer == HOST {
             self.bells().iter().for_each(|bells| ring(&bells.data));
-        } else if let Some(wiring) = self.link(peer).as_ref().and_then(|link| link.wiring.as_ref()) {
-            ring(wiring.peer.of(half));
+        } else if let Some(wiring) = self.link(peer).as_ref().and_then(|link| link.wiring.as_ref())
+            && !wiring.ring_peer(half, || self.0.ground.counters.rings.add_one())
+        {
+            self.note_death(peer);
+            self.bells().iter().for_each(|bells| ring(&bells.data));
         }
     }
 
@@ -389,7 +444,10 @@ impl OsEndpoint for HostEnd<HostEndpoint> {
             host.watch_all()?;
             return if self.ledger().peer_has_died() { Ok(true) } else { ground.wait(ticket, deadline) };
         };
-        let roused = wiring.sleep(ticket.half(), deadline, || ground.counters.polls.add_one())?;
+        let roused = match ticket.half() {
+            Half::Sender => host.sleep_for_room(&link, wiring, deadline)?,
+            Half::Receiver => wiring.sleep(Half::Receiver, deadline, || ground.counters.polls.add_one())?,
+        };
         match roused {
             Roused::PeerDied => host.note_death(self.peer()),
             Roused::OtherDied => host.look_who_died(),

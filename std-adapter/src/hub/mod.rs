@@ -23,6 +23,7 @@ mod host;
 mod host_endpoint;
 mod meeting;
 mod member;
+mod old;
 mod options;
 mod path;
 mod peer;

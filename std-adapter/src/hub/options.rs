@@ -12,7 +12,7 @@ use rapace_shm_core::layout::HubConfig;
 use super::host::HubHost;
 use super::host_endpoint::HostBells;
 use super::peer::HubPeer;
-use super::peer_endpoint::PeerEndpoint;
+use super::peer_endpoint::{PeerEndpoint, Way};
 use super::room;
 use crate::barrier::Barriers;
 use crate::error::Error;
@@ -177,11 +177,16 @@ impl HubOptions {
         wiring: Option<Wiring>,
         id: PeerId,
     ) -> Result<HubPeer, Error> {
+        self.attach_with(mapping, wiring.map_or(Way::Path, |wiring| Way::Wired(wiring, file)), id)
+    }
+
+    /// As [`attach`](Self::attach), whatever there is between this plugin and its host.
+    pub(super) fn attach_with(self, mapping: &Arc<Mapping>, way: Way, id: PeerId) -> Result<HubPeer, Error> {
         let region = mapping.region()?;
         let slots = core_hub::HubPeer::peek(&region)?.slots();
-        let endpoint = PeerEndpoint::new(region, slots, self.barriers(), file, wiring);
+        let endpoint = PeerEndpoint::new(region, slots, self.barriers(), way);
         let mut link = core_hub::HubPeer::attach(endpoint.clone(), id)?;
-        endpoint.take_place(&mut link);
+        endpoint.take_place(&mut link)?;
         // The host may have been asleep since before there was anybody.
         link.greet();
         Ok(HubPeer::new(link, self.spin))

@@ -1,14 +1,18 @@
 //! Hubs that are found by a file name. [`crate::path`] says what that promises and what it cannot.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use rapace_shm_core::endpoint::PeerId;
-use rapace_shm_core::layout::{HubConfig, calculate_hub_size};
+use rapace_shm_core::layout::{HubConfig, HubHeader, PeerState, calculate_hub_size};
+use rapace_shm_core::region::{Region, Word};
 
 use super::host::HubHost;
 use super::options::HubOptions;
 use super::peer::HubPeer;
+use super::peer_endpoint::Way;
 use super::room;
+use crate::doorbell::Doorbell;
 use crate::error::Error;
 use crate::mapping::{Mapping, check_limit};
 use crate::path::{Kind, PathFile, Place};
@@ -36,11 +40,21 @@ impl HubOptions {
     /// # Errors
     /// As there.
     pub fn open_at(self, path: impl AsRef<Path>, id: PeerId) -> Result<HubPeer, Error> {
-        let place = Place::find(path.as_ref(), Kind::Hub)?;
+        self.open(path.as_ref(), id, None)
+    }
+
+    pub(super) fn open(self, path: &Path, id: PeerId, doorbell: Option<Doorbell>) -> Result<HubPeer, Error> {
+        let place = Place::find(path, Kind::Hub)?;
         let found = place.attach().map_err(|problem| place.blame(problem))?;
         found.header.identify_hub()?;
         let len = found.size;
-        self.attach(&room::of_found(Mapping::of_path(found.file, len)?, None)?, None, None, id)
+        let mapping = room::of_found(Mapping::of_path(found.file, len)?, None)?;
+        let host = mapping.region()?.u32(HubHeader::HOST_STATE).load(Ordering::Acquire);
+        match (host == PeerState::Unknown as u32, doorbell) {
+            (true, None) => Err(Error::NeedsDoorbell),
+            (true, Some(doorbell)) => self.attach_with(&mapping, Way::Old(doorbell), id),
+            (false, _) => self.attach(&mapping, None, None, id),
+        }
     }
 }
 

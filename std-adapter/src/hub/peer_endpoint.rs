@@ -12,8 +12,10 @@ use rapace_shm_core::ledger::{HasLedger, LedgerEntry, LedgerIn, LedgerRef};
 use rapace_shm_core::region::InRegion;
 use rapace_shm_core::wake::{Ticket, WaitPoint};
 
+use super::old::{Looks, OldHost};
 use super::watching::ProcessWatch;
 use crate::barrier::Barriers;
+use crate::doorbell::Doorbell;
 use crate::error::Error;
 use crate::event_source::EventSource;
 use crate::ground::{Ground, asks_ground, entries};
@@ -23,7 +25,7 @@ use crate::os_endpoint::{OsEndpoint, private};
 use crate::process::Process;
 use crate::system_calls::SystemCalls;
 use crate::trace::event;
-use crate::watch::Watched;
+use crate::watch::{Watched, nanoseconds_since_1970};
 use crate::wiring::{Roused, Wiring};
 
 /// What core needs of a plugin. Clones are one reference count; each keeps the hub mapped.
@@ -37,9 +39,22 @@ struct Shared {
     ground: Ground<LedgerIn<Box<[LedgerEntry]>>>,
     /// The doorbells and the life socket, unless this plugin only knew the path.
     wiring: Option<Wiring>,
+    /// The host, if it is of version 1.0.
+    old: Option<OldHost>,
+    looks: Looks,
     place: OnceLock<Place>,
     /// Who watches the host's process, where there is no life socket.
     watch: ProcessWatch,
+}
+
+/// What is between a plugin and its host besides shared memory.
+pub(super) enum Way {
+    /// Nothing: it only knows the path.
+    Path,
+    /// Doorbells, a life socket, and the hub's memfd.
+    Wired(Wiring, Option<OwnedFd>),
+    /// The doorbell of version 1.0.
+    Old(Doorbell),
 }
 
 /// What is known once the plugin has attached.
@@ -50,28 +65,33 @@ struct Place {
 }
 
 impl PeerEndpoint {
-    pub(super) fn new(
-        region: MappedRegion,
-        slots: u32,
-        barriers: Barriers,
-        file: Option<OwnedFd>,
-        wiring: Option<Wiring>,
-    ) -> Self {
+    pub(super) fn new(region: MappedRegion, slots: u32, barriers: Barriers, way: Way) -> Self {
+        let (wiring, file, old) = match way {
+            Way::Path => (None, None, None),
+            Way::Wired(wiring, file) => (Some(wiring), file, None),
+            Way::Old(doorbell) => (None, None, Some(OldHost::new(doorbell))),
+        };
         let ground = Ground::new(region, LedgerIn::over(entries(slots)), barriers, file);
-        Self(Arc::new(Shared { ground, wiring, place: OnceLock::new(), watch: ProcessWatch::default() }))
+        let (place, watch, looks) = (OnceLock::new(), ProcessWatch::default(), Looks::default());
+        Self(Arc::new(Shared { ground, wiring, old, looks, place, watch }))
     }
 
     /// Notes where this plugin is, and says in the hub which process it is.
-    pub(super) fn take_place(&self, link: &mut HubLink<Self>) {
+    pub(super) fn take_place(&self, link: &mut HubLink<Self>) -> Result<(), Error> {
         let pool = *link.split().0.pool();
         let place = Place { pool, own_points: link.own_points(), host: link.peer_process() };
         // It is the first: nobody else has the endpoint yet.
         let _ = self.0.place.set(place);
+        if let Some(old) = &self.0.old {
+            self.0.beat(nanoseconds_since_1970());
+            return old.begin(&self.whom());
+        }
         if self.0.wiring.is_none()
             && let Ok(process) = Process::current()
         {
             process.write(self.region(), link.own_process());
         }
+        Ok(())
     }
 
     pub(super) fn wiring(&self) -> Option<&Wiring> {
@@ -96,14 +116,25 @@ impl PeerEndpoint {
     /// Has the host's process watched. A futex cannot see it end.
     fn watch_host(&self) -> Result<(), Error> {
         let Some(place) = self.0.place.get() else { return Ok(()) };
-        let whom = || {
-            let whom: Weak<Shared> = Arc::downgrade(&self.0);
-            whom as Weak<dyn Watched>
-        };
-        if self.0.watch.start(self.region(), place.host, whom)? {
+        if self.0.watch.start(self.region(), place.host, || self.whom())? {
             self.note_death();
         }
         Ok(())
+    }
+
+    fn whom(&self) -> Weak<dyn Watched> {
+        let whom: Weak<Shared> = Arc::downgrade(&self.0);
+        whom
+    }
+
+    /// Sleeps on the ticket: on the word, or on the half's bells.
+    fn sleep_once(&self, ticket: &Ticket, deadline: Option<Instant>) -> Result<Roused, Error> {
+        match (ticket.kind(), self.wiring()) {
+            (SleepKind::Doorbell, Some(wiring)) => {
+                wiring.sleep(ticket.half(), deadline, || self.0.ground.counters.polls.add_one())
+            }
+            _ => Ok(if self.0.ground.wait(ticket, deadline)? { Roused::Perhaps } else { Roused::TimedOut }),
+        }
     }
 }
 
@@ -116,7 +147,12 @@ impl Watched for Shared {
         }
     }
 
-    fn beat(&self, _: u64) {}
+    fn beat(&self, nanoseconds_since_1970: u64) {
+        let (Some(place), Some(old)) = (self.place.get(), &self.old) else { return };
+        place.pool.beat(&self.ground.region, nanoseconds_since_1970);
+        // This plugin sleeps on words; what was rung for it needs only not to fill the socket.
+        let _ = old.doorbell.drain();
+    }
 }
 
 impl Drop for Shared {
@@ -158,6 +194,10 @@ impl Endpoint for PeerEndpoint {
 
     /// Other plugins are only rung for slots.
     fn ring(&self, peer: PeerId, half: Half) {
+        if let (Some(old), HOST, Half::Receiver) = (&self.0.old, peer, half) {
+            self.0.ground.counters.rings.add_one();
+            old.doorbell.signal();
+        }
         let Some(wiring) = self.wiring() else { return };
         self.0.ground.counters.rings.add_one();
         let bells = if peer == HOST { &wiring.peer } else { &wiring.own };
@@ -178,11 +218,19 @@ impl private::Sealed for PeerEndpoint {}
 
 impl OsEndpoint for PeerEndpoint {
     fn sleep(&self, ticket: &Ticket, deadline: Option<Instant>) -> Result<bool, Error> {
-        let (SleepKind::Doorbell, Some(wiring)) = (ticket.kind(), self.wiring()) else {
+        if self.wiring().is_none() {
             self.watch_host()?;
-            return if self.ledger().peer_has_died() { Ok(true) } else { self.0.ground.wait(ticket, deadline) };
+            if self.ledger().peer_has_died() {
+                return Ok(true);
+            }
+        }
+        let roused = match self.0.place.get() {
+            Some(place) if ticket.half() == Half::Sender && place.pool.has_old_members(self.region()) => {
+                let words = || place.pool.old_signals(self.region(), place.pool.owner());
+                self.0.looks.sleep(words, deadline, |until| self.sleep_once(ticket, Some(until)))?
+            }
+            _ => self.sleep_once(ticket, deadline)?,
         };
-        let roused = wiring.sleep(ticket.half(), deadline, || self.0.ground.counters.polls.add_one())?;
         if roused == Roused::PeerDied {
             self.note_death();
         }
