@@ -156,8 +156,8 @@ impl<E: Endpoint + HasLinkMarks> HubHost<E> {
         let take = |from: PeerState| {
             word.compare_exchange(from as u32, PeerState::Left as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
-        let is_old = || !self.pool.old_plugin_has_come(self.endpoint.region(), id);
-        take(PeerState::Vacant) || (is_old() && take(PeerState::Unknown))
+        let has_not_come = || !self.pool.old_plugin_has_come(self.endpoint.region(), id);
+        take(PeerState::Vacant) || (has_not_come() && take(PeerState::Unknown))
     }
 
     /// Whether a plugin has said that it will not touch the hub any more (see [`say_gone`](super::HubPeer::say_gone)).

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use rapace_shm_core::endpoint::PeerId;
 use rapace_shm_core::layout::{HubConfig, HubHeader, PeerState, calculate_hub_size};
-use rapace_shm_core::region::{Region, Word};
+use rapace_shm_core::region::Region;
 
 use super::host::HubHost;
 use super::options::HubOptions;

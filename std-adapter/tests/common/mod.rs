@@ -32,7 +32,12 @@ pub struct Second(Child);
 
 impl Second {
     pub fn start(test: &str, argument: impl AsRef<std::ffi::OsStr>) -> Self {
-        Self(command(test, argument).spawn().unwrap())
+        Self::of(command(test, argument))
+    }
+
+    /// One that was prepared further.
+    pub fn of(mut command: Command) -> Self {
+        Self(command.spawn().unwrap())
     }
 
     /// One whose last words nobody needs to hear.

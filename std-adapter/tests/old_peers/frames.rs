@@ -17,16 +17,7 @@ pub fn frames(seed: u64, slot_size: u32, count: u64) -> impl Iterator<Item = Fra
 
 fn frame(seed: u64, slot_size: u32, number: u64) -> Frame {
     let mut rng = Rng::with_seed(seed << 32 | number);
-    let descriptor = MsgDescHot {
-        msg_id: number,
-        channel_id: rng.u32(..),
-        method_id: rng.u32(..),
-        flags: FrameFlags::from_bits_retain(rng.u32(..)),
-        credit_grant: rng.u32(..),
-        deadline_ns: rng.u64(..),
-        inline_payload: std::array::from_fn(|_| rng.u8(..)),
-        ..MsgDescHot::new()
-    };
+    let descriptor = descriptor(&mut rng, number);
     let full = slot_size as usize;
     // Around the longest inline payload, around the longest of all, and whatever is between.
     let len = match number % 9 {
@@ -40,6 +31,20 @@ fn frame(seed: u64, slot_size: u32, number: u64) -> Frame {
         _ => rng.usize(..=full),
     };
     Frame { descriptor, payload: std::iter::repeat_with(|| rng.u8(..)).take(len).collect() }
+}
+
+/// All that a caller may say in a descriptor.
+pub fn descriptor(rng: &mut Rng, number: u64) -> MsgDescHot {
+    MsgDescHot {
+        msg_id: number,
+        channel_id: rng.u32(..),
+        method_id: rng.u32(..),
+        flags: FrameFlags::from_bits_retain(rng.u32(..)),
+        credit_grant: rng.u32(..),
+        deadline_ns: rng.u64(..),
+        inline_payload: std::array::from_fn(|_| rng.u8(..)),
+        ..MsgDescHot::new()
+    }
 }
 
 impl Frame {

@@ -40,22 +40,27 @@ pub fn open(path: &Path) -> Arc<ShmSession> {
 
 /// Drives what the published crate does.
 pub fn run<T>(what: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(LIMIT, what).await }).expect("within the limit")
 }
 
-pub async fn send(transport: &ShmTransport, Frame { descriptor, payload }: Frame) {
+/// A frame as the published crate has it.
+pub fn frame(Frame { descriptor, payload }: Frame) -> rapace_core::Frame {
     let mut frame = rapace_core::Frame::with_payload(published(&descriptor), payload);
     if frame.payload().len() <= 16 {
         // The caller's bytes are in the descriptor, where the published crate looks for them.
         let payload = frame.payload.take().unwrap();
         frame = rapace_core::Frame::with_inline_payload(frame.desc, &payload).unwrap();
     }
-    transport.send_frame(&frame).await.unwrap();
+    frame
+}
+
+pub async fn send(transport: &ShmTransport, what: Frame) {
+    transport.send_frame(&frame(what)).await.unwrap();
 }
 
 /// Receives the next frame, which must be this one.
-pub async fn receive(transport: &ShmTransport, expected: &Frame) {
+pub async fn receive(transport: &impl Transport, expected: &Frame) {
     let seen = transport.recv_frame().await.unwrap();
     expected.assert_is(&ours(seen.desc), seen.payload);
 }
