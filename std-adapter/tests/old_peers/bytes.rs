@@ -123,7 +123,7 @@ impl End {
 
     fn receive(&mut self, frame: &Frame) {
         match self {
-            Self::Old(transport) => old::run(old::receive(transport, frame)),
+            Self::Old(transport) => old::run(old::receive(&**transport, frame)),
             Self::Ours(session) => {
                 let message = session.split().1.recv().unwrap();
                 frame.assert_is(message.descriptor(), message.payload());
