@@ -81,7 +81,8 @@ impl HubOptions {
 
     /// Whether the members of the hub to be created sleep on doorbells (the default on a memfd) or on futexes (the default
     /// at a path). With doorbells plugins are spawned or join by a socket, an event loop can watch for messages, and death
-    /// is seen by a socket's end; with futexes plugins open the path, and their processes are watched.
+    /// is seen by a socket's end, and plugins of version 1.0 can be [added](HubHost::add_old_peer); with futexes plugins open the
+    /// path, and their processes are watched.
     #[must_use]
     pub const fn doorbells(mut self, wanted: bool) -> Self {
         self.doorbells = Some(wanted);
