@@ -10,14 +10,10 @@ use rapace_transport_shm as published;
 use crate::common::{Folder, Second, assert_hub_is_empty, eventually, part};
 use crate::exchange::{at_old_host, numbers, old_plugin};
 use crate::old;
-use crate::waiting::host;
+use crate::waiting::{deadline, host};
 
 /// More than the longest pause between two looks.
 const SOON: Duration = Duration::from_secs(2);
-
-fn deadline() -> Instant {
-    Instant::now() + old::LIMIT
-}
 
 /// Sends one message, and neither receives nor ends.
 #[test]
@@ -46,7 +42,7 @@ fn a_killed_old_plugin_ends_who_waits_for_it_and_its_slots_and_number_come_back(
     }
     let mut tx = host.take_sender(id).unwrap();
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(move || tx.send(&MsgDescHot::data(1), b"waits"));
+        let waiting = scope.spawn(move || tx.send_deadline(&MsgDescHot::data(1), b"waits", deadline()));
         std::thread::sleep(Duration::from_millis(200));
         plugin.kill();
         let killed = Instant::now();

@@ -26,6 +26,11 @@ const COUNTED: Duration = Duration::from_secs(2);
 /// More than the longest pause.
 const SOON: Duration = Duration::from_secs(2);
 
+/// When a test has failed that would wait for ever.
+pub fn deadline() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
 pub fn host(path: &Path, ring_capacity: u32) -> HubHost {
     let options = HubOptions::new().doorbells(true).sparse(true).spin(Spin::none());
     options.create_at(path, HubConfig { max_peers: 4, ring_capacity, ..HubConfig::default() }).unwrap()
@@ -59,7 +64,7 @@ fn a_sender_gets_the_place_in_the_ring_that_an_old_plugin_makes() {
     let mut tx = host.take_sender(id).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(move || {
-            tx.send(&MsgDescHot::data(1), b"waits").unwrap();
+            tx.send_deadline(&MsgDescHot::data(1), b"waits", deadline()).unwrap();
             Instant::now()
         });
         std::thread::sleep(SETTLED);
@@ -90,8 +95,10 @@ fn whoever_waits_for_a_slot_gets_the_one_that_an_old_plugin_frees() {
     let mut tx = host.take_sender(id).unwrap();
     let (mut our_tx, _our_rx) = ours.into_split();
     std::thread::scope(|scope| {
-        let mut loans =
-            vec![scope.spawn(|| drop(tx.loan(LARGEST).unwrap())), scope.spawn(|| drop(our_tx.loan(LARGEST).unwrap()))];
+        let mut loans = vec![
+            scope.spawn(|| drop(tx.loan_deadline(LARGEST, deadline()).unwrap())),
+            scope.spawn(|| drop(our_tx.loan_deadline(LARGEST, deadline()).unwrap())),
+        ];
         std::thread::sleep(Duration::from_millis(300));
         assert!(loans.iter().all(|loan| !loan.is_finished()));
         let made = Instant::now();
@@ -174,7 +181,7 @@ fn a_plugin_of_ours_sleeps_beside_an_old_host_and_its_heart_beats_until_it_leave
             tx.send(&MsgDescHot::data(1), b"fills the ring").unwrap();
         }
         let waiting = std::thread::spawn(move || {
-            tx.send(&MsgDescHot::data(1), b"waits").unwrap();
+            tx.send_deadline(&MsgDescHot::data(1), b"waits", deadline()).unwrap();
             tx
         });
         std::thread::sleep(Duration::from_millis(200));
