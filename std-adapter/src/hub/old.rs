@@ -81,7 +81,8 @@ impl HubHost {
     /// default size classes and no growth.
     ///
     /// Such a plugin says neither that it leaves nor what it holds: when its process has ended, [dismiss](Self::dismiss) it.
-    /// A slot that it was taking, giving back or reading at that moment may be lost to the hub.
+    /// A slot that it was taking, giving back or reading at that moment may be lost to the hub. A blocking call that waits for
+    /// room looks by itself for what it makes free; an event loop that does is not woken for that, and has to look now and then.
     ///
     /// # Errors
     /// [`Error::Hub`] if every place is in use, [`Error::NoDoorbell`] in a hub that sleeps on futexes,

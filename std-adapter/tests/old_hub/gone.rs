@@ -36,7 +36,9 @@ fn a_killed_old_plugin_ends_who_waits_for_it_and_its_slots_and_number_come_back(
     let path = folder.join("hub");
     let mut host = host(&path, 4);
     let (id, mut plugin) = old_plugin(&mut host, Waits::Together, "gone::silent_plugin", &path);
+    let begun = Instant::now();
     assert!(matches!(host.recv_any_deadline(deadline()), Ok((from, Heard::Joined)) if from == id));
+    assert!(begun.elapsed() < deadline() - Instant::now() - SOON, "its ring was not heard");
     for _ in 0..4 {
         host.try_send_to(id, &MsgDescHot::data(1), &[8; 5000]).unwrap();
     }

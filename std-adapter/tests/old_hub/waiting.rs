@@ -56,6 +56,7 @@ fn a_sender_gets_the_place_in_the_ring_that_an_old_plugin_makes() {
     let path = folder.join("hub");
     let mut host = host(&path, 4);
     let (id, _end) = host.add_old_peer(Waits::Together).unwrap();
+    assert!(matches!(host.recv_any_timeout(Duration::from_millis(20)), Err(Error::Timeout)), "nobody has come");
     let plugin = published::HubPeer::open(&path, id.0).unwrap();
     plugin.register();
     for _ in 0..4 {
@@ -95,17 +96,16 @@ fn whoever_waits_for_a_slot_gets_the_one_that_an_old_plugin_frees() {
     let mut tx = host.take_sender(id).unwrap();
     let (mut our_tx, _our_rx) = ours.into_split();
     std::thread::scope(|scope| {
-        let mut loans = vec![
-            scope.spawn(|| drop(tx.loan_deadline(LARGEST, deadline()).unwrap())),
-            scope.spawn(|| drop(our_tx.loan_deadline(LARGEST, deadline()).unwrap())),
-        ];
+        let hosts = scope.spawn(|| tx.loan_deadline(LARGEST, deadline()).unwrap());
+        let plugins = scope.spawn(|| our_tx.loan_deadline(LARGEST, deadline()).unwrap());
         std::thread::sleep(Duration::from_millis(300));
-        assert!(loans.iter().all(|loan| !loan.is_finished()));
+        assert!(!hosts.is_finished() && !plugins.is_finished());
         let made = Instant::now();
         for _ in 0..4 {
             receive_at(&plugin);
         }
-        loans.drain(..).for_each(|loan| loan.join().unwrap());
+        // Both are held until both are there: whoever of ours frees one wakes the other.
+        drop((hosts.join().unwrap(), plugins.join().unwrap()));
         assert!(made.elapsed() < SOON);
     });
     assert_hub_is_empty(&host);
