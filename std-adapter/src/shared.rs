@@ -28,6 +28,7 @@ use crate::endpoint::{Loan, ShmEndpoint};
 use crate::error::{Error, Unsent};
 use crate::os_endpoint::OsEndpoint;
 use crate::sender::Sender;
+use crate::wait::has_passed;
 use crate::{INLINE_PAYLOAD_SIZE, MsgDescHot};
 
 /// A [`Sender`] that many threads use, through clones or by reference.
@@ -193,7 +194,7 @@ impl<E: OsEndpoint, P: SlotPool> SharedSender<E, P> {
             let done = step(&mut self.0.sender.lock())?;
             match done {
                 Step::Ready(value) => return Ok(value),
-                Step::Sleep(ticket) if self.0.sleep(&ticket, rings, deadline)? => {}
+                Step::Sleep(ticket) if self.0.sleep(&ticket, rings, deadline)? && !has_passed(deadline) => {}
                 // The mark stays: whoever finds it signals once in vain, and the next step clears it.
                 Step::Sleep(_) => return Err(Error::Timeout),
             }

@@ -18,8 +18,13 @@ pub(crate) trait Waits {
     fn disarm(&mut self);
 }
 
-/// Repeats a step until it is ready or the deadline passes, after a first try was in vain. `attempt` tries without arming and says `None` for "not
-/// yet"; `step` is core's, which arms.
+/// Whether there is a deadline and it is over.
+pub(crate) fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// Repeats a step until it is ready or the deadline passes, after a first try was in vain. `attempt` tries without arming
+/// and says `None` for "not yet"; `step` is core's, which arms.
 #[cold]
 pub(crate) fn until_ready<H: Waits, T>(
     half: &mut H,
@@ -35,7 +40,8 @@ pub(crate) fn until_ready<H: Waits, T>(
         match step(half)? {
             Step::Ready(value) => return Ok(value),
             Step::Sleep(ticket) => {
-                if !half.endpoint().sleep(&ticket, deadline)? {
+                // A peer that rings without pause cannot keep the deadline away.
+                if !half.endpoint().sleep(&ticket, deadline)? || has_passed(deadline) {
                     half.disarm();
                     // What arrived at the last moment still counts.
                     return attempt(half).unwrap_or(Err(Error::Timeout));
