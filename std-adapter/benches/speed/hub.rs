@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use rapace_shm::core::layout::SlotState;
-use rapace_shm::core::region::SlotRights;
-use rapace_shm::core::slots::SlotPool;
 use rapace_shm::{
-    Heard, HubConfig, HubHost, HubOptions, HubPeer, INLINE_PAYLOAD_SIZE, MsgDescHot, PeerEndpoint, PeerId, Spin, Waits,
+    Heard, HubConfig, HubHost, HubOptions, HubPeer, INLINE_PAYLOAD_SIZE, MsgDescHot, PeerId, Spin, Waits,
 };
 
 use crate::floor;
 use crate::measure::{Plan, Row, Unit, compare, median_batch};
+use crate::slots::cycle;
 
 const PLUGIN: &str = "RAPACE_SHM_BENCH_PLUGIN";
 
@@ -115,14 +113,6 @@ fn among(plan: &Plan, peers: usize, speakers: usize) -> f64 {
     })
 }
 
-fn cycle(endpoint: &PeerEndpoint, pool: &impl SlotPool) {
-    // SAFETY: used only for the slot taken here, which no guard has.
-    let rights = unsafe { SlotRights::without_guards() };
-    let (slot, _) = pool.allocate(endpoint, 1024).expect("no fault").expect("a slot is free");
-    pool.send(endpoint, slot, rights).expect("no fault");
-    pool.free(endpoint, slot, SlotState::InFlight, rights).expect("no fault");
-}
-
 /// So many plugins take and free slots of one class; what one of them takes.
 fn cycles(plan: &Plan, plugins: usize) -> f64 {
     let mut host = HubHost::create(HubConfig::default()).expect("hub");
@@ -134,13 +124,13 @@ fn cycles(plan: &Plan, plugins: usize) -> f64 {
             thread::spawn(move || {
                 let (endpoint, pool) = other.split().0.slots();
                 while !stopped.load(Ordering::Relaxed) {
-                    cycle(endpoint, &pool);
+                    cycle(endpoint, &pool, 1024);
                 }
             })
         })
         .collect();
     let (endpoint, pool) = own.split().0.slots();
-    let time = median_batch(plan, || cycle(endpoint, &pool));
+    let time = median_batch(plan, || cycle(endpoint, &pool, 1024));
     stop.store(true, Ordering::Relaxed);
     others.into_iter().for_each(|other| other.join().expect("competitor"));
     time

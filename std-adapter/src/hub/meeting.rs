@@ -28,7 +28,8 @@ use crate::reception::{Progress, Reception};
 
 impl HubHost {
     /// Starts a child process that is a plugin of this hub: it inherits its doorbells and its number, and nothing else; there
-    /// it calls [`HubPeer::inherited`]. No other child inherits them.
+    /// it calls [`HubPeer::inherited`]. No other child inherits them. Each plugin needs a `command` of its own: one that has
+    /// started a plugin names descriptors that are closed by then.
     ///
     /// # Errors
     /// [`Error::Hub`] if every place is in use, [`Error::NoDoorbell`] in a hub that sleeps on futexes, [`Error::Io`] if the
