@@ -1,4 +1,4 @@
-//! The host: its plugins, what it sends them, and what becomes of those that are gone.
+//! The host: its plugins, and what becomes of those that are gone.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,22 +7,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rapace_shm_core::endpoint::PeerId;
-use rapace_shm_core::hub::{
-    self as core_hub, HostEnd, HostLedgerIn, HubError, HubLink, HubSlotStatus, Reaped, Waits as Waiting,
-};
-use rapace_shm_core::layout::{HubConfig, MAX_PEERS, MsgDescHot, PeerState};
+use rapace_shm_core::hub::{self as core_hub, HostEnd, HostLedgerIn, HubError, HubLink, HubSlotStatus, Reaped, Waits};
+use rapace_shm_core::layout::{HubConfig, MAX_PEERS, PeerState};
 use rapace_shm_core::ledger::HasLedger;
 use rapace_shm_core::region::InRegion;
-use rapace_shm_core::wake::Step;
 
 use super::hearing::Heard;
 use super::host_endpoint::{HostEndpoint, LinkState};
 use super::member::{HubEnd, Member};
 use super::old::Looks;
 use super::options::HubOptions;
+use super::room;
 use super::watching::ProcessWatch;
-use super::{HostLoan, HostSender, room};
-use crate::error::{Error, Unsent};
+use crate::error::Error;
 use crate::ground::{Ground, entries};
 use crate::mapping::Mapping;
 use crate::metrics::ShmMetrics;
@@ -34,13 +31,12 @@ use crate::sender::Sender;
 use crate::spin::Spin;
 use crate::system_calls::SystemCalls;
 use crate::trace::event;
-use crate::wait::{Waits, until_ready};
 use crate::wiring::Wiring;
 
 /// The host of a hub.
 ///
 /// It serves every plugin itself, with one sleep for all ([`recv_any`](Self::recv_any)), except those that were added with
-/// [`Waits::Alone`](Waiting::Alone), whose ends it hands out ([`take`](Self::take)).
+/// [`Waits::Alone`], whose ends it hands out ([`take`](Self::take)).
 ///
 /// A plugin that is gone, and from which everything was received, is cleaned up after by itself: its slots go back, and its
 /// number may be given out again.
@@ -60,7 +56,7 @@ pub(super) struct Inner {
     pub(super) mapping: Arc<Mapping>,
     pub(super) options: HubOptions,
     /// Where plugins join, and how they wait.
-    pub(super) reception: Option<(Reception<()>, Waiting)>,
+    pub(super) reception: Option<(Reception<()>, Waits)>,
     /// What is to be reported before anything else.
     pub(super) news: VecDeque<(PeerId, Heard)>,
     /// Plugins that have a number and have not attached yet; by when they must.
@@ -179,24 +175,6 @@ impl HubHost {
         self.inner.core.share_among(others);
     }
 
-    /// The sender to a plugin, for whatever one can do with it.
-    ///
-    /// # Errors
-    /// [`Error::NotServed`].
-    pub fn sender(&mut self, id: PeerId) -> Result<&mut HostSender, Error> {
-        self.inner.sender(id)
-    }
-
-    /// The sender to a plugin, to go to another thread. It closes that direction when it is dropped, and as long as it is
-    /// there, a plugin that is gone is not cleaned up after.
-    ///
-    /// # Errors
-    /// [`Error::NotServed`].
-    pub fn take_sender(&mut self, id: PeerId) -> Result<HostSender, Error> {
-        let member = self.inner.members.iter_mut().find(|member| member.id == id);
-        member.and_then(|member| member.sender.take()).ok_or(Error::NotServed { id })
-    }
-
     /// The end of the link to a plugin that waits alone, to go to another thread.
     ///
     /// # Errors
@@ -205,75 +183,6 @@ impl HubHost {
         let place = self.inner.apart.iter().position(|member| member.id == id).ok_or(Error::NotServed { id })?;
         let Member { sender, receiver, .. } = self.inner.apart.remove(place);
         Ok(HubEnd::new(id, sender.ok_or(Error::NotServed { id })?, receiver))
-    }
-
-    /// Sends a message to a plugin, copying its payload; waits for room. Nothing is received meanwhile: a plugin that does
-    /// the same towards the host waits for ever, so between two that send much one should use
-    /// [`take_sender`](Self::take_sender) or the calls that do not wait. Whoever dies meanwhile is cleaned up after, so
-    /// that its slots can be used; what it had sent is [received](Self::recv_any) later, before its end.
-    ///
-    /// # Errors
-    /// As [`Sender::send`], and [`Error::NotServed`].
-    pub fn send_to(&mut self, id: PeerId, descriptor: &MsgDescHot, payload: &[u8]) -> Result<(), Error> {
-        match self.sender(id)?.try_send(descriptor, payload) {
-            Err(Error::Full) => self.wait_for(
-                id,
-                |sender| sender.try_send(descriptor, payload),
-                |sender| sender.poll_send(descriptor, payload),
-            ),
-            done => done,
-        }
-    }
-
-    /// Sends a message to a plugin if there is room.
-    ///
-    /// # Errors
-    /// As [`Sender::try_send`], and [`Error::NotServed`].
-    pub fn try_send_to(&mut self, id: PeerId, descriptor: &MsgDescHot, payload: &[u8]) -> Result<(), Error> {
-        self.sender(id)?.try_send(descriptor, payload)
-    }
-
-    /// Takes a slot for a message of `len` bytes to a plugin; waits for one. It may as well be sent to another one.
-    ///
-    /// # Errors
-    /// As [`Sender::loan`], and [`Error::NotServed`].
-    pub fn loan_for(&mut self, id: PeerId, len: usize) -> Result<HostLoan, Error> {
-        match self.sender(id)?.try_loan(len) {
-            Err(Error::Full) => self.wait_for(id, |sender| sender.try_loan(len), |sender| sender.poll_loan(len)),
-            done => done,
-        }
-    }
-
-    /// Repeats what there was no room for, and cleans up after whoever dies meanwhile.
-    fn wait_for<T>(
-        &mut self,
-        id: PeerId,
-        mut attempt: impl FnMut(&mut HostSender) -> Result<T, Error>,
-        mut step: impl FnMut(&mut HostSender) -> Result<Step<T>, Error>,
-    ) -> Result<T, Error> {
-        let end = self.sender(id)?.endpoint().clone();
-        let attempt = |towards: &mut Towards<'_>| match towards.sender().and_then(&mut attempt) {
-            Err(Error::Full) => None,
-            done => Some(done),
-        };
-        let step = |towards: &mut Towards<'_>| step(towards.sender()?);
-        until_ready(&mut Towards { inner: &mut self.inner, id, end }, &mut self.spin, None, attempt, step)
-    }
-
-    /// Sends a loan to a plugin where it lies; waits for room in the ring, which is the plugin's to make.
-    ///
-    /// # Errors
-    /// As [`Sender::send_loan`], and [`Error::NotServed`]; the loan comes back.
-    pub fn send_loan_to(
-        &mut self,
-        id: PeerId,
-        descriptor: &MsgDescHot,
-        loan: HostLoan,
-    ) -> Result<(), Unsent<HostLoan>> {
-        match self.sender(id) {
-            Ok(sender) => sender.send_loan(descriptor, loan),
-            Err(error) => Err(Unsent { error, loan: Some(loan) }),
-        }
     }
 
     /// Closes the link to a plugin, which sees the end (but one of version 1.0 does not). Its number is given out again once it
@@ -309,15 +218,10 @@ impl HubHost {
 }
 
 impl Inner {
-    fn sender(&mut self, id: PeerId) -> Result<&mut HostSender, Error> {
-        let member = self.members.iter_mut().find(|member| member.id == id);
-        member.and_then(|member| member.sender.as_mut()).ok_or(Error::NotServed { id })
-    }
-
     /// Gives out a number; `connect` makes what the plugin gets, and the host's wiring.
     pub(super) fn add<T>(
         &mut self,
-        waits: Waiting,
+        waits: Waits,
         until: Option<Instant>,
         connect: impl FnOnce(&Self, PeerId) -> Result<(T, Option<Wiring>), Error>,
     ) -> Result<(PeerId, T), Error> {
@@ -330,7 +234,7 @@ impl Inner {
     pub(super) fn connect<T>(
         &mut self,
         link: HubLink<HostEnd<HostEndpoint>>,
-        waits: Waiting,
+        waits: Waits,
         until: Option<Instant>,
         connect: impl FnOnce(&Self, PeerId) -> Result<(T, Option<Wiring>), Error>,
     ) -> Result<(PeerId, T), Error> {
@@ -343,7 +247,7 @@ impl Inner {
         let (_, sender, receiver) = link.into_parts();
         let (sender, receiver) = (Sender::new(sender, self.options.spin), Receiver::new(receiver, self.options.spin));
         let member = Member { id, sender: Some(sender), receiver, ended: false };
-        if waits == Waiting::Together { &mut self.members } else { &mut self.apart }.push(member);
+        if waits == Waits::Together { &mut self.members } else { &mut self.apart }.push(member);
         let connected = connect(self, id).and_then(|(given, wiring)| {
             let (watch, host) = (ProcessWatch::default(), self.endpoint.downgrade());
             let (looks, pool) = (Looks::default(), *self.core.allocator());
@@ -397,28 +301,6 @@ impl Inner {
         self.members.iter().all(|member| member.id != id || member.ended)
     }
 
-    /// Cleans up after those who are dead without waiting for their ends to be reported: what they had sent, and their ends,
-    /// are kept to be reported first.
-    fn clean_up_early(&mut self) {
-        self.endpoint.take_death();
-        // One that has come and gone is first heard of as having come.
-        self.look_who_came();
-        for member in &mut self.members {
-            while self.endpoint.is_dead(member.id) && !member.ended {
-                let heard = match member.receiver.try_recv() {
-                    Ok(message) => Heard::Message(message),
-                    Err(Error::Empty) => break,
-                    Err(end) => {
-                        member.ended = true;
-                        Heard::Ended(end)
-                    }
-                };
-                self.news.push_back((member.id, heard));
-            }
-        }
-        self.tidy();
-    }
-
     pub(super) fn look_who_came(&mut self) {
         let now = Instant::now();
         for (id, until) in std::mem::take(&mut self.expected) {
@@ -460,37 +342,6 @@ impl Inner {
         self.expected.retain(|(expected, _)| *expected != id);
         if let Some(place) = self.reclaimed.get_mut(usize::from(id.0)) {
             *place = Some(reaped);
-        }
-    }
-}
-
-/// The host as it waits for room towards one plugin.
-struct Towards<'a> {
-    inner: &'a mut Inner,
-    id: PeerId,
-    end: HostEnd<HostEndpoint>,
-}
-
-impl Towards<'_> {
-    fn sender(&mut self) -> Result<&mut HostSender, Error> {
-        if self.inner.endpoint.has_heard_of_death() {
-            self.inner.clean_up_early();
-        }
-        // It was there when the call began.
-        self.inner.sender(self.id).map_err(|_| Error::PeerDied)
-    }
-}
-
-impl Waits for Towards<'_> {
-    type Endpoint = HostEnd<HostEndpoint>;
-
-    fn endpoint(&self) -> &HostEnd<HostEndpoint> {
-        &self.end
-    }
-
-    fn disarm(&mut self) {
-        if let Ok(sender) = self.inner.sender(self.id) {
-            sender.disarm();
         }
     }
 }

@@ -29,6 +29,7 @@ mod path;
 mod peer;
 mod peer_endpoint;
 mod room;
+mod sending;
 mod watching;
 
 pub use hearing::{Heard, HeardFrom};

@@ -32,6 +32,15 @@ fn judge(what: &str, mut times: Vec<Duration>) {
     assert!(at(50) < Duration::from_millis(500), "{what}: median {:?}", at(50));
 }
 
+/// Kills a plugin; how long it takes until its host hears of it.
+fn heard_after(host: &mut HubHost, id: PeerId, child: &mut Second) -> Duration {
+    child.strike();
+    let killed = Instant::now();
+    let (ended, end) = next_end(host);
+    assert!(ended == id && matches!(end, Error::PeerDied), "{end}");
+    killed.elapsed()
+}
+
 #[test]
 fn a_plugins_death_is_heard_at_once_asleep_or_spinning() {
     for (how, spin) in [("asleep", Spin::none()), ("spinning", Spin::tries(u32::MAX))] {
@@ -39,11 +48,7 @@ fn a_plugins_death_is_heard_at_once_asleep_or_spinning() {
         let heard = (0..deaths()).map(|_| {
             let (id, mut child) = Second::plugin(&mut host, Waits::Together, "spawned_plugin", "");
             exchange(&mut host, &[id]);
-            child.strike();
-            let killed = Instant::now();
-            let (ended, end) = next_end(&mut host);
-            assert!(ended == id && matches!(end, Error::PeerDied), "{end}");
-            killed.elapsed()
+            heard_after(&mut host, id, &mut child)
         });
         judge(&format!("plugin's death, host {how}"), heard.collect());
         assert_as_at_first(&mut host);
@@ -58,11 +63,7 @@ fn a_plugins_death_is_heard_in_a_hub_of_futexes() {
         let id = host.add_peer(Waits::Together).unwrap();
         let mut child = opener(&folder, id);
         exchange(&mut host, &[id]);
-        child.strike();
-        let killed = Instant::now();
-        let (ended, end) = next_end(&mut host);
-        assert!(ended == id && matches!(end, Error::PeerDied), "{end}");
-        killed.elapsed()
+        heard_after(&mut host, id, &mut child)
     });
     judge("plugin's death, futexes", heard.collect());
     assert_as_at_first(&mut host);
